@@ -1,0 +1,179 @@
+// Virtqueue: the device side of one queue, split or packed.
+
+#ifndef VMSG_DEVICES_VIRTIO_QUEUE_VIRTQUEUE_H_
+#define VMSG_DEVICES_VIRTIO_QUEUE_VIRTQUEUE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "devices/virtio/features.h"
+#include "vmm/base/guest_address.h"
+#include "vmm/memory/dma_space.h"
+
+namespace vmsg::virtio {
+
+// Where a queue is; what SET_VQUEUE gave. Source: virtio 1.2, 2.7 and 2.8.
+struct QueueConfig {
+  uint32_t size = 0;  // descriptors; 0: not configured
+  vmm::GuestAddress desc;
+  vmm::GuestAddress driver;
+  vmm::GuestAddress device;
+
+  friend bool operator==(const QueueConfig&, const QueueConfig&) = default;
+};
+
+// One buffer of a chain, copied from the descriptor.
+struct Segment {
+  vmm::GuestAddress address;
+  uint32_t length = 0;  // bytes, not 0
+};
+
+class Virtqueue;
+
+// A request of the driver: readable segments, then writable ones. All of them
+// lay in guest memory of the right kind when the chain was popped; memory can
+// go away later, so each transfer still has a result. The descriptors were
+// copied: the guest can't change a chain that the device holds.
+//
+// Move-only, and owed: it has to go back through Virtqueue::Complete exactly
+// once, unless the queue is reset or destroyed first, which forgives it. A
+// chain that outlives its queue is harmless.
+class DescriptorChain {
+ public:
+  DescriptorChain() = default;
+  DescriptorChain(DescriptorChain&& other) noexcept;
+  DescriptorChain& operator=(DescriptorChain&& other) noexcept;
+  DescriptorChain(const DescriptorChain&) = delete;
+  DescriptorChain& operator=(const DescriptorChain&) = delete;
+  ~DescriptorChain() = default;
+
+  // False for a default or moved-from one.
+  bool valid() const { return valid_; }
+
+  std::span<const Segment> readable() const {
+    return std::span(segments_).first(readable_count_);
+  }
+  std::span<const Segment> writable() const {
+    return std::span(segments_).subspan(readable_count_);
+  }
+  // Sums of lengths; each is below 2^32 by the check at Pop.
+  uint32_t readable_bytes() const { return readable_bytes_; }
+  uint32_t writable_bytes() const { return writable_bytes_; }
+
+  // Copies from the readable bytes, starting `offset` bytes in, as many as
+  // there are up to to.size(). `*copied` (also on failure, 0) tells how many.
+  vmm::DmaResult Read(vmm::DmaSpace* dma, uint64_t offset,
+                      std::span<std::byte> to, size_t* copied) const;
+  // Copies into the writable bytes likewise.
+  vmm::DmaResult Write(vmm::DmaSpace* dma, uint64_t offset,
+                       std::span<const std::byte> from, size_t* copied) const;
+
+ private:
+  friend class Virtqueue;
+  friend class SplitVirtqueue;
+  friend class PackedVirtqueue;
+
+  std::vector<Segment> segments_;  // storage recycled through the queue
+  uint32_t readable_count_ = 0;
+  uint32_t readable_bytes_ = 0;
+  uint32_t writable_bytes_ = 0;
+  uint16_t id_ = 0;     // head descriptor (split) or buffer id (packed)
+  uint16_t count_ = 0;  // descriptors taken from the ring (packed)
+  bool valid_ = false;
+};
+
+// What is wrong with a queue. Guest faults all: the queue stays broken until
+// its next reset, and the device asks for one (NEEDS_RESET).
+enum class QueueFault : uint8_t {
+  kNone,
+  kRingOutsideMemory,    // descriptor, driver or device area not (any more) RAM
+  kTooManyAvailable,     // the driver claims more entries than the queue has
+  kHeadOutOfRange,       // an available entry, or next, is not below the size
+  kChainTooLong,         // more descriptors than the queue size: a loop
+  kZeroLength,           // a descriptor of length 0
+  kBufferOutsideMemory,  // address or length leave guest memory
+  kBufferReadOnly,       // a writable buffer in read-only memory
+  kReadableAfterWritable,
+  kTooManyBytes,  // 4 GiB or more in one direction
+  kBadIndirect,   // nested, with next, not a multiple of 16, empty, or
+                  // not negotiated
+  kDmaDisabled,   // bus mastering went off under us; no fault of a ring
+};
+std::string_view QueueFaultName(QueueFault fault);
+
+// Threads: one, the device's loop. Neither blocks nor, after the first few
+// chains, allocates. Every value read from guest memory is read once, checked,
+// and used from the copy.
+class Virtqueue {
+ public:
+  enum class PopResult : uint8_t { kChain, kEmpty, kBroken };
+
+  Virtqueue() = default;
+  Virtqueue(const Virtqueue&) = delete;
+  Virtqueue& operator=(const Virtqueue&) = delete;
+  virtual ~Virtqueue() = default;
+
+  virtual uint16_t index() const = 0;
+  virtual uint32_t size() const = 0;
+
+  // Takes the next available chain into `*chain` (which must not be owed). At
+  // most size() chains can be owed at once. On kBroken fault() tells why, and
+  // this and every later call changes nothing.
+  virtual PopResult Pop(DescriptorChain* chain) = 0;
+
+  // Gives a chain back, with the number of bytes written to its writable part,
+  // and makes it visible to the driver. `written` above writable_bytes() is our
+  // own bug. On a broken queue the chain is dropped.
+  virtual void Complete(DescriptorChain chain, uint32_t written) = 0;
+
+  // Whether the driver is to be notified of what was completed since the last
+  // call that returned true. Calling it records the answer: after true it gives
+  // false until something more is completed. Includes the memory barrier that
+  // virtio 1.2, 2.7.7.2 (event index) and 2.8.10 need.
+  virtual bool ShouldNotify() = 0;
+
+  // Asks the driver for a notification at its next buffer, or tells it that
+  // none is needed; a hint to the driver. After EnableNotifications returned
+  // true there are chains already: pop them, no notification may come for
+  // these.
+  virtual bool EnableNotifications() = 0;
+  virtual void DisableNotifications() = 0;
+
+  virtual QueueFault fault() const = 0;
+
+  // Chains popped and not completed.
+  virtual uint32_t owed() const = 0;
+
+  // Where the queue stands, for saving. REQUIRES: owed() == 0 for a restored
+  // queue to be complete.
+  struct Position {
+    uint16_t next_avail = 0;  // packed: bit 15 is the wrap counter
+    uint16_t next_used = 0;   // packed: bit 15 is the wrap counter
+    friend bool operator==(const Position&, const Position&) = default;
+  };
+  virtual Position position() const = 0;
+};
+
+// Whether `config` can be a queue of at most `max_size` under `features`: the
+// size (a power of two for split rings, 1 to 32768), alignment (split: 16, 2,
+// 4), and whether all areas lie in writable guest memory.
+//   InvalidArgument  names the value; nothing else is returned.
+absl::Status CheckQueueConfig(const QueueConfig& config, uint32_t max_size,
+                              const Features& features, vmm::DmaSpace* dma);
+
+// A queue at `position`. `dma` is borrowed and outlives the queue. Errors are
+// those of CheckQueueConfig; Unimplemented for a ring format that is not
+// offered.
+absl::StatusOr<std::unique_ptr<Virtqueue>> CreateVirtqueue(
+    uint16_t index, const QueueConfig& config, uint32_t max_size,
+    const Features& features, vmm::DmaSpace* dma,
+    Virtqueue::Position position = {});
+
+}  // namespace vmsg::virtio
+
+#endif  // VMSG_DEVICES_VIRTIO_QUEUE_VIRTQUEUE_H_
