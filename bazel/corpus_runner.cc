@@ -1,5 +1,8 @@
 #include "bazel/corpus_runner.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -114,7 +117,7 @@ bool ReadCorpus(const std::string& folder, std::vector<Input>& inputs) {
       std::fprintf(stderr, "cannot read %s\n", path.c_str());
       return false;
     }
-    inputs.push_back(std::move(input));
+    inputs.emplace_back(input.begin(), input.end());
   }
   if (inputs.empty()) {
     std::fprintf(stderr, "corpus %s has no input\n", folder.c_str());
@@ -123,35 +126,63 @@ bool ReadCorpus(const std::string& folder, std::vector<Input>& inputs) {
   return true;
 }
 
-void RunOne(const CorpusRunOptions& options, const Target& target,
-            const Input& input) {
-  if (!options.current_input_file.empty()) {
-    std::ofstream file(options.current_input_file,
-                       std::ios::binary | std::ios::trunc);
-    file.write(reinterpret_cast<const char*>(input.data()),
-               static_cast<std::streamsize>(input.size()));
+// The file with the input being run.
+class CurrentInputFile {
+ public:
+  explicit CurrentInputFile(const std::string& path) : path_(path) {
+    if (!path_.empty()) {
+      fd_ =
+          ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    }
   }
-  // A copy of the exact size, so that AddressSanitizer sees every access
-  // past its end.
-  const Input exact(input.begin(), input.end());
-  target(exact.data(), exact.size());
-}
+  CurrentInputFile(const CurrentInputFile&) = delete;
+  CurrentInputFile& operator=(const CurrentInputFile&) = delete;
+  ~CurrentInputFile() {
+    if (fd_ < 0) return;
+    ::close(fd_);
+    ::unlink(path_.c_str());
+  }
+
+  bool ok() const { return path_.empty() || fd_ >= 0; }
+
+  bool Write(const Input& input) {
+    if (fd_ < 0) return true;
+    const auto size = static_cast<ssize_t>(input.size());
+    return ::ftruncate(fd_, 0) == 0 &&
+           ::pwrite(fd_, input.data(), input.size(), 0) == size;
+  }
+
+ private:
+  const std::string path_;
+  int fd_ = -1;
+};
 
 }  // namespace
 
 size_t RunCorpus(const CorpusRunOptions& options, const Target& target) {
   std::vector<Input> inputs;
   if (!ReadCorpus(options.corpus, inputs)) return 0;
-  for (const Input& input : inputs) RunOne(options, target, input);
+  CurrentInputFile current(options.current_input_file);
+  const auto run = [&](const Input& input) {
+    if (!current.ok() || !current.Write(input)) {
+      std::fprintf(stderr, "cannot write %s\n",
+                   options.current_input_file.c_str());
+      return false;
+    }
+    target(input.data(), input.size());
+    return true;
+  };
 
+  for (const Input& input : inputs) {
+    if (!run(input)) return 0;
+  }
   Mutator mutator;
   for (size_t i = 0; i < options.mutations; ++i) {
     const Input& other = inputs[mutator.Below(inputs.size())];
-    RunOne(options, target, mutator.Mutate(inputs[i % inputs.size()], other));
-  }
-  if (!options.current_input_file.empty()) {
-    std::error_code ignored;
-    fs::remove(options.current_input_file, ignored);
+    // Copied, so that the capacity is the size and AddressSanitizer sees every
+    // access past the end.
+    const Input mutated = mutator.Mutate(inputs[i % inputs.size()], other);
+    if (!run(Input(mutated.begin(), mutated.end()))) return 0;
   }
   return inputs.size() + options.mutations;
 }

@@ -29,7 +29,8 @@ struct CorpusRunOptions {
 
 // Runs `target` over every file of the corpus in the order of their names, then
 // over mutations of them. Returns how many inputs ran, or 0 with a message on
-// stderr when the corpus is missing, unreadable or has no file.
+// stderr when the corpus is missing, unreadable or has no file, or when
+// `current_input_file` can't be written.
 // Blocks until done; one thread.
 size_t RunCorpus(const CorpusRunOptions& options, const Target& target);
 

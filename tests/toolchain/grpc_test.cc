@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -51,9 +52,11 @@ TEST(GrpcTest, CallOverUnixSocketBringsTheMessageBack) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() +
                        std::chrono::seconds(30));
+  EchoMessage inner;
+  inner.set_text("packed");
   EchoMessage request;
   request.set_text("hello");
-  request.mutable_extra()->PackFrom(request);
+  request.mutable_extra()->PackFrom(inner);
   EchoMessage reply;
   const grpc::Status status = stub->Say(&context, request, &reply);
 
@@ -61,7 +64,7 @@ TEST(GrpcTest, CallOverUnixSocketBringsTheMessageBack) {
   EXPECT_EQ(reply.text(), "hello");
   EchoMessage extra;
   EXPECT_TRUE(reply.extra().UnpackTo(&extra));
-  EXPECT_EQ(extra.text(), "hello");
+  EXPECT_EQ(extra.text(), "packed");
 
   server->Shutdown();
   ::unlink((folder + "/socket").c_str());
