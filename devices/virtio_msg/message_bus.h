@@ -1,0 +1,158 @@
+// MessageBus: the device side of one virtio-msg bus instance.
+//
+// It holds up to 32 devices on slots 0 to 31 (slot = device number), answers
+// enumeration, hands transport messages to each device's endpoint, and keeps
+// what is owed to the driver until the link takes it. Source: amp-pci-device,
+// section 4; virtio-msg-messages, sections 5 and 6.
+
+#ifndef VMSG_DEVICES_VIRTIO_MSG_MESSAGE_BUS_H_
+#define VMSG_DEVICES_VIRTIO_MSG_MESSAGE_BUS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "devices/virtio/virtio_device.h"
+#include "devices/virtio_msg/codec.h"
+#include "devices/virtio_msg/message_link.h"
+#include "vmm/base/counter.h"
+#include "vmm/base/log.h"
+#include "vmm/event/event_loop.h"
+#include "vmm/memory/dma_space.h"
+
+namespace vmsg::msg {
+
+// Where a slot is in its hot-plug life. What a driver does (status, resets) and
+// health are told apart from it.
+enum class SlotState : uint8_t {
+  kEmpty,
+  kPendingAnnounce,  // plugged; the driver has not been told, and has not seen
+                     // it
+  kPresent,          // the driver may know it
+  kRemoving,
+};
+
+enum class SlotHealth : uint8_t { kOk, kNeedsReset, kBackendFailed };
+
+struct SlotStatus {
+  SlotState state = SlotState::kEmpty;
+  uint64_t generation = 0;     // as given to Plug
+  uint32_t device_id = 0;      // virtio device type
+  uint32_t driver_status = 0;  // status byte, virtio 1.2, 2.1
+  uint64_t resets = 0;         // by the driver or the function
+  SlotHealth health = SlotHealth::kOk;
+  std::string health_reason;  // empty when OK
+};
+
+// Told of every change of a slot's status, after it; on the loop, never inside
+// a call to the bus by the same party for Plug and Unplug. It may call
+// status().
+using SlotObserver = absl::AnyInvocable<void(uint32_t slot)>;
+
+struct MessageBusOptions {
+  Revision revision = Revision::k2025;
+  uint32_t max_message_bytes = 64;  // kMinMessageBytes to kMaxMessageBytes
+  uint32_t vendor_id = 0x1AF4;      // GET_DEVICE_INFO
+  // Requests of busy devices that wait for their answer before the bus stops
+  // taking messages. Source: amp-pci-device, section 4.
+  static constexpr uint32_t kMaxDeferred = 8;
+  static constexpr uint32_t kSlots = 32;
+  // How long an EVENT_DEVICE keeps the next one back when the driver shows no
+  // reaction: existing drivers hold a single buffer for bus messages.
+  vmm::Duration announce_pacing = std::chrono::milliseconds(100);
+};
+
+struct UnplugOptions {
+  // Forced: requests fail at once. Graceful: the device serves on until the
+  // driver writes status 0 or `deadline` has passed, and fails them then.
+  bool forced = false;
+  vmm::Duration deadline = std::chrono::seconds(10);
+  // After that, how long requests are failed for a driver that does not write
+  // status 0, before the device goes anyway.
+  vmm::Duration fail_deadline = std::chrono::seconds(5);
+};
+
+// Threads: the loop's, for every method, unless noted.
+class MessageBus {
+ public:
+  // All pointers are borrowed and outlive the bus. `name` is for logs:
+  // "amp0/fifo1".
+  MessageBus(std::string name, const MessageBusOptions& options,
+             vmm::EventLoop* loop, vmm::DmaSpace* dma, MessageLink* link,
+             vmm::LogSink* log_sink);
+  MessageBus(const MessageBus&) = delete;
+  MessageBus& operator=(const MessageBus&) = delete;
+  // Drops the devices without their Remove completions: the embedder stops the
+  // guest first and, to release in good order, unplugs.
+  ~MessageBus();
+
+  // --- The link's side. ---
+
+  // False while an owed answer has no room or kMaxDeferred requests wait: leave
+  // messages on the driver queue.
+  bool CanAccept() const;
+
+  // One message of the driver, in private memory; only after CanAccept(). Drops
+  // and counts what is malformed; all else gets its one answer, now or later.
+  void Receive(std::span<const std::byte> message);
+
+  // Sends what is owed and what is pending, as far as the link takes it. True
+  // when nothing is left that waits for room.
+  bool Flush();
+
+  // The driver side is new (function reset, bus mastering off, a fresh
+  // handshake): drops owed answers, deferred requests and pending events,
+  // resets every device, and counts every device as unknown to the driver.
+  // Slots that were being removed are released as soon as their device is
+  // quiet. READY is owed again for the others.
+  void ResetAll();
+
+  // --- The operator's side. ---
+
+  // Puts a device on a slot.
+  //   AlreadyExists       the slot holds a device, or has not finished removing
+  //                       one; `device` is destroyed.
+  //   InvalidArgument     slot is not below kSlots.
+  absl::Status Plug(uint32_t slot, uint64_t generation,
+                    std::unique_ptr<virtio::VirtioDevice> device);
+
+  // Starts a removal, ends in `gone` on the loop, after the slot is free and
+  // the device destroyed.
+  //   NotFound            no device there (then `gone` is not called).
+  //   FailedPrecondition  being removed already, unless this call forces a
+  //                       graceful removal that still waits: that is OK, and
+  //                       both `gone` are called.
+  absl::Status Unplug(uint32_t slot, const UnplugOptions& options,
+                      absl::AnyInvocable<void()> gone);
+
+  SlotStatus status(uint32_t slot) const;
+  void SetObserver(SlotObserver observer);
+
+  // The driver has sent anything valid since the last ResetAll().
+  bool driver_seen() const;
+
+  struct Counters {
+    vmm::OwnedCounter received;        // messages, malformed ones included
+    vmm::OwnedCounter malformed;       // dropped; DecodeError tells why
+    vmm::OwnedCounter unknown_device;  // device number of 32 or more: dropped
+    vmm::OwnedCounter answered;
+    vmm::OwnedCounter events_sent;
+    vmm::OwnedCounter deferred;      // requests whose answer took time
+    vmm::OwnedCounter send_refused;  // times the link had no room
+  };
+  // Any thread.
+  const Counters& counters() const;
+
+ private:
+  class Impl;
+  const std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vmsg::msg
+
+#endif  // VMSG_DEVICES_VIRTIO_MSG_MESSAGE_BUS_H_

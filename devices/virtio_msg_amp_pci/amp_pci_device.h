@@ -1,0 +1,80 @@
+// AmpPciDevice: the virtio-msg-amp-pci function.
+// Source: amp-pci-device (the whole document).
+
+#ifndef VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_AMP_PCI_DEVICE_H_
+#define VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_AMP_PCI_DEVICE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "devices/virtio_msg_amp_pci/amp_layout.h"
+#include "devices/virtio_msg_amp_pci/fifo/fifo.h"
+#include "vmm/base/counter.h"
+#include "vmm/base/log.h"
+#include "vmm/control/hotplug_bus.h"
+#include "vmm/event/event_loop.h"
+#include "vmm/memory/guest_memory.h"
+#include "vmm/pci/pci_device.h"
+
+namespace vmsg::amp {
+
+struct AmpPciOptions {
+  std::string id = "amp0";  // unique in the VM; letters, digits, '-', '_', '.'
+  uint32_t num_fifos = kDefaultFifos;  // kMinFifos to kMaxFifos
+  FifoLayout fifo_layout = FifoLayout::kSpsc;
+  uint16_t subsystem_vendor_id = kDefaultSubsystemVendorId;
+  uint16_t subsystem_id = kDefaultSubsystemId;
+  // Packets that one wake-up takes off a driver queue before other sources of
+  // the loop get their turn.
+  uint32_t max_packets_per_wakeup = 64;
+};
+
+// One PCI function with num_fifos FIFOs, each with a message bus of its own.
+//
+// Threads: PciDevice's methods and trapped accesses as PciDevice says. All
+// message and virtio work runs on the FIFO's loop; a vCPU thread only signals.
+//
+// Life: Create; add to a PciHostBridge; run the loops and the guest; stop the
+// vCPUs; unplug the devices where their back ends want an orderly end; stop the
+// loops; Disconnect (or destroy the bridge); destroy.
+class AmpPciDevice : public vmm::PciDevice {
+ public:
+  // `loops` has one entry, for all FIFOs, or one per FIFO; the loops, `memory`
+  // (the guest's RAM as devices see it) and `log_sink` (may be null) are
+  // borrowed and outlive the device. The loops need not run yet; Create and
+  // destruction happen while they do not run, or on a thread where
+  // IsInLoopThread() of each is true.
+  //   InvalidArgument    a field out of range; names it.
+  //   ResourceExhausted  descriptors or memory.
+  static absl::StatusOr<std::unique_ptr<AmpPciDevice>> Create(
+      const AmpPciOptions& options, vmm::GuestMemory* memory,
+      std::vector<vmm::EventLoop*> loops, vmm::LogSink* log_sink);
+
+  virtual uint32_t num_fifos() const = 0;
+
+  // The bus on FIFO `n` for the control plane. Lives as long as the device.
+  virtual control::HotplugBus* bus(uint32_t n) = 0;
+
+  struct FifoCounters {
+    vmm::OwnedCounter wakeups;  // doorbells served, merged ones once
+    vmm::OwnedCounter packets_in;
+    vmm::OwnedCounter packets_out;
+    vmm::OwnedCounter interrupts;     // raised (delivered or left pending)
+    vmm::OwnedCounter full_rechecks;  // looks for room by timer
+    vmm::OwnedCounter breaks;         // times the FIFO went BROKEN
+  };
+  // Any thread.
+  virtual const FifoCounters& fifo_counters(uint32_t n) const = 0;
+  // Interrupt messages of vector `n` that the controller accepted. Any thread.
+  virtual uint64_t interrupts_delivered(uint32_t n) const = 0;
+  // Accesses to BAR 0 that hit no register, or were not 32 bits wide. Any
+  // thread.
+  virtual const vmm::Counter& bad_accesses() const = 0;
+};
+
+}  // namespace vmsg::amp
+
+#endif  // VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_AMP_PCI_DEVICE_H_

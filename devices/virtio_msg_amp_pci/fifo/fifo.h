@@ -1,0 +1,90 @@
+// DeviceFifo: the device's end of one FIFO window, whatever its layout.
+
+#ifndef VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_FIFO_FIFO_H_
+#define VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_FIFO_FIFO_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+namespace vmsg::amp {
+
+inline constexpr size_t kFifoPacketBytes = 64;
+
+// A packet in private memory.
+struct alignas(64) Packet {
+  std::array<std::byte, kFifoPacketBytes> bytes;
+};
+
+// Which placement of queues and indices the window has. A driver knows one.
+enum class FifoLayout : uint8_t { kSpsc };
+
+enum class FifoState : uint8_t {
+  kRunning,  // packets flow
+  kWaiting,  // the driver has not (yet) attached; layouts with a handshake
+  kBroken,   // the driver corrupted the indices; until Reset()
+};
+std::string_view FifoStateName(FifoState state);
+
+enum class FifoFault : uint8_t {
+  kNone,
+  kIndexOutOfRange,  // the driver published an index past the queue
+  kOwnIndexChanged,  // an index that only the device writes was overwritten
+};
+std::string_view FifoFaultName(FifoFault fault);
+
+// The window is shared with a hostile driver: every index is read once for one
+// decision, and what our side owns is kept in private copies. A packet is
+// copied out before anything looks at it.
+//
+// Threads: one, the FIFO's loop. No method blocks, allocates or makes a system
+// call.
+class DeviceFifo {
+ public:
+  DeviceFifo() = default;
+  DeviceFifo(const DeviceFifo&) = delete;
+  DeviceFifo& operator=(const DeviceFifo&) = delete;
+  virtual ~DeviceFifo() = default;
+
+  // Takes the driver's next packet; false when there is none or the FIFO is not
+  // running. The slot is given back to the driver by the next CommitReceived(),
+  // or by the next Receive, at the latest.
+  virtual bool Receive(Packet* packet) = 0;
+  // Publishes what Receive has consumed, once for a batch.
+  virtual void CommitReceived() = 0;
+
+  // Puts a message (at most kFifoPacketBytes; the rest of the packet is written
+  // as zero) on the device queue; false when it is full or not running. The
+  // driver sees it at the next CommitSent().
+  virtual bool Send(std::span<const std::byte> message) = 0;
+  virtual void CommitSent() = 0;
+
+  // Whether the device queue has room now: looks at the driver's index.
+  virtual bool HasRoom() = 0;
+
+  // One step of what the layout does besides packets (handshake, looking for a
+  // restarted driver): at each doorbell and on a slow timer.
+  // True when the driver started anew: the bus above has to be reset.
+  virtual bool Poll() = 0;
+
+  // Puts the window to its initial contents and leaves kBroken.
+  virtual void Reset() = 0;
+
+  // The device goes away: tells the driver where the layout can.
+  virtual void Shutdown() = 0;
+
+  virtual FifoState state() const = 0;
+  virtual FifoFault fault() const = 0;
+};
+
+// `window` is the FIFO's kFifoWindowBytes of BAR 1, 64-byte aligned; borrowed,
+// outlives the result. The window is brought to its initial contents.
+std::unique_ptr<DeviceFifo> CreateDeviceFifo(FifoLayout layout,
+                                             std::byte* window);
+
+}  // namespace vmsg::amp
+
+#endif  // VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_FIFO_FIFO_H_
