@@ -1,0 +1,227 @@
+"""All checks of the project, one stage after the other; see scripts/test."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import bazel
+import fuzz
+from bazel_results import FAILED, PASSED, SKIPPED, TestResult
+
+_USAGE = """\
+Installs missing packages (scripts/setup), then runs every stage below, also
+after one has failed:
+
+%s
+The last line counts test targets, once for each configuration they ran in, and
+checks that are not Bazel tests:
+
+    N passed, N failed, N skipped
+
+A target counts as skipped when a case in it skipped itself; the reason is
+printed. Exit code: 0 when nothing failed, else 1.
+
+Environment: VMSG_BAZEL_STARTUP_OPTIONS, VMSG_BAZEL_OPTIONS add options to every
+call of Bazel (for example --disk_cache=FOLDER).
+"""
+
+_FUZZ_SECONDS = 5
+
+
+def _check(name, *line, **kwargs):
+  """One command as one result; passes when it exits with 0."""
+  code = subprocess.run(
+      line, cwd=kwargs.pop('cwd', bazel.ROOT), check=False, **kwargs
+  ).returncode
+  if code == 0:
+    return [TestResult(name, PASSED)]
+  return [TestResult(name, FAILED, ['exit code %d' % code])]
+
+
+def _cpp_files():
+  """C++ files of the tree, those that git ignores left out."""
+  listed = subprocess.run(
+      ['git', 'ls-files', '-co', '--exclude-standard', '*.cc', '*.h'],
+      cwd=bazel.ROOT,
+      check=True,
+      stdout=subprocess.PIPE,
+      encoding='utf-8',
+  ).stdout.split('\n')
+  return sorted(
+      name for name in set(listed)
+      if name and os.path.exists(os.path.join(bazel.ROOT, name))
+  )
+
+
+def _format():
+  files = _cpp_files()
+  if not files:
+    return [TestResult('clang-format', FAILED, ['no C++ file found'])]
+  return _check('clang-format', 'clang-format-14', '--dry-run', '-Werror', *files)
+
+
+def _scripts():
+  results = []
+  for folder in ['scripts/lib', 'tests/dependencies']:
+    results += _check(
+        'unit tests in ' + folder,
+        sys.executable,
+        '-B',
+        '-m',
+        'unittest',
+        'discover',
+        '-q',
+        '-p',
+        '*_test.py',
+        cwd=os.path.join(bazel.ROOT, folder),
+    )
+  return results
+
+
+def _dependencies():
+  try:
+    graph = bazel.read(
+        'query',
+        '--output=xml',
+        '--notool_deps',
+        '--noimplicit_deps',
+        'deps(//...)',
+    )
+  except subprocess.CalledProcessError as error:
+    return [TestResult('dependency rules', FAILED, [str(error)])]
+  return _check(
+      'dependency rules',
+      sys.executable,
+      '-B',
+      'tests/dependencies/check_dependencies.py',
+      bazel.ROOT,
+      input=graph,
+      encoding='utf-8',
+  )
+
+
+def _optimized():
+  return bazel.test('-c', 'opt', '//...')
+
+
+def _asan():
+  return bazel.test('--config=asan', '//...')
+
+
+def _tsan():
+  return bazel.test('--config=tsan', '//...')
+
+
+def _clang():
+  code = bazel.run('build', '--config=thread_safety', '//...')
+  if code:
+    return [TestResult('build by clang', FAILED, ['exit code %d' % code])]
+  return [TestResult('build by clang', PASSED)]
+
+
+def _fuzz():
+  output = tempfile.mkdtemp(prefix='vmsg_fuzz.')
+  try:
+    results = fuzz.run(fuzz.find_targets(), _FUZZ_SECONDS, output)
+  except subprocess.CalledProcessError as error:
+    results = [TestResult('fuzz targets', FAILED, [str(error)])]
+  if not any(result.outcome == FAILED for result in results):
+    shutil.rmtree(output)
+  return results
+
+
+def _external_workspace():
+  return _check('external workspace', 'tests/external_workspace/check')
+
+
+# Name, what it does, function, whether --quick runs it.
+_STAGES = [
+    ('format', 'clang-format on every C++ file', _format, True),
+    ('scripts', 'unit tests of the scripts', _scripts, True),
+    ('dependencies', 'who may depend on what, by bazel query', _dependencies,
+     True),
+    ('test', 'all tests, -c opt, GCC', _optimized, True),
+    ('asan', 'all tests with AddressSanitizer and UBSan', _asan, False),
+    ('tsan', 'tests that do not link gRPC with ThreadSanitizer', _tsan, False),
+    ('clang', 'build by clang with thread-safety analysis', _clang, False),
+    ('fuzz', 'each fuzz target for %d s with libFuzzer' % _FUZZ_SECONDS, _fuzz,
+     False),
+    ('external', 'another workspace that depends on this one',
+     _external_workspace, False),
+]
+
+
+def _parse_arguments():
+  stages = ''.join('    %-13s %s\n' % stage[:2] for stage in _STAGES)
+  parser = argparse.ArgumentParser(
+      prog='scripts/test',
+      description=_USAGE % stages,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument(
+      '--quick', action='store_true', help='end after the stage "test"'
+  )
+  parser.add_argument(
+      '--stage',
+      action='append',
+      choices=[stage[0] for stage in _STAGES],
+      help='run this stage only; may be repeated',
+  )
+  return parser.parse_args()
+
+
+def _print_summary(results):
+  print('\n==== summary')
+  for outcome in (SKIPPED, FAILED):
+    for stage, result in results:
+      if result.outcome == outcome:
+        print('%-7s [%s] %s' % (outcome.upper(), stage, result.label))
+        for reason in result.reasons:
+          print('          %s' % reason)
+        if outcome == FAILED and result.log:
+          print('          log: %s' % result.log)
+  counts = [
+      sum(result.outcome == outcome for _, result in results)
+      for outcome in (PASSED, FAILED, SKIPPED)
+  ]
+  print('%d passed, %d failed, %d skipped' % tuple(counts), flush=True)
+
+
+def main():
+  arguments = _parse_arguments()
+  results = []
+  for name, what, function, quick in _STAGES:
+    if arguments.stage:
+      if name not in arguments.stage:
+        continue
+    elif arguments.quick and not quick:
+      continue
+    print('==== %s: %s' % (name, what), flush=True)
+    start = time.monotonic()
+    try:
+      stage_results = function()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+      # The later stages still have something to say.
+      stage_results = [TestResult(name, FAILED, [repr(error)])]
+    results += [(name, result) for result in stage_results]
+    failed = sum(result.outcome == FAILED for result in stage_results)
+    print(
+        '==== %s: %s, %d results, %d s'
+        % (
+            name,
+            '%d FAILED' % failed if failed else 'ok',
+            len(stage_results),
+            time.monotonic() - start,
+        ),
+        flush=True,
+    )
+  _print_summary(results)
+  return 1 if any(r.outcome == FAILED for _, r in results) else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
