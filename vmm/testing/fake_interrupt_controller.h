@@ -1,4 +1,5 @@
-// FakeInterruptController: writes down what devices raise, and fails on request.
+// FakeInterruptController: writes down what devices raise, and fails on
+// request.
 
 #ifndef VMSG_VMM_TESTING_FAKE_INTERRUPT_CONTROLLER_H_
 #define VMSG_VMM_TESTING_FAKE_INTERRUPT_CONTROLLER_H_
@@ -64,8 +65,7 @@ class FakeInterruptController final : public InterruptController {
     std::vector<uint64_t> updates ABSL_GUARDED_BY(mutex);  // by route
     uint32_t alive ABSL_GUARDED_BY(mutex) = 0;
     std::optional<uint32_t> creations_left ABSL_GUARDED_BY(mutex);
-    absl::StatusCode update_code ABSL_GUARDED_BY(mutex) =
-        absl::StatusCode::kOk;
+    absl::StatusCode update_code ABSL_GUARDED_BY(mutex) = absl::StatusCode::kOk;
     absl::StatusCode trigger_code ABSL_GUARDED_BY(mutex) =
         absl::StatusCode::kOk;
   };

@@ -95,7 +95,8 @@ TEST(FakeInterruptControllerTest, WaitForCountEndsWithTheLastInterrupt) {
   for (std::thread& thread : threads) thread.join();
 
   EXPECT_EQ(fake.count(0), 2u * kEach);
-  EXPECT_FALSE(fake.WaitForCount(0, 2 * kEach + 1, std::chrono::milliseconds(1)));
+  EXPECT_FALSE(
+      fake.WaitForCount(0, 2 * kEach + 1, std::chrono::milliseconds(1)));
 }
 
 }  // namespace
