@@ -94,15 +94,16 @@ enum class QueueFault : uint8_t {
   kRingOutsideMemory,    // descriptor, driver or device area not (any more) RAM
   kTooManyAvailable,     // the driver claims more entries than the queue has
   kHeadOutOfRange,       // an available entry, or next, is not below the size
-  kChainTooLong,         // more descriptors than the queue size: a loop
+  kChainTooLong,         // more buffers than the queue size: perhaps a loop
   kZeroLength,           // a descriptor of length 0
   kBufferOutsideMemory,  // address or length leave guest memory
   kBufferReadOnly,       // a writable buffer in read-only memory
   kReadableAfterWritable,
-  kTooManyBytes,  // 4 GiB or more in one direction
-  kBadIndirect,   // nested, with next, not a multiple of 16, empty, or
-                  // not negotiated
-  kDmaDisabled,   // bus mastering went off under us; no fault of a ring
+  kTooManyBytes,     // 4 GiB or more in one direction
+  kTooManySegments,  // in all chains owed: more than kMaxOwedSegments
+  kBadIndirect,      // nested, with next, not a multiple of 16, empty, or
+                     // not negotiated
+  kDmaDisabled,      // bus mastering went off under us; no fault of a ring
 };
 std::string_view QueueFaultName(QueueFault fault);
 
@@ -111,6 +112,11 @@ std::string_view QueueFaultName(QueueFault fault);
 // and used from the copy.
 class Virtqueue {
  public:
+  // Bounds the memory that a guest can make a queue hold, since each of the
+  // chains owed may be as long as the queue (virtio 1.2, 2.7.5.3.1): 16 MiB. A
+  // queue of at most 1024 can't reach it.
+  static constexpr uint32_t kMaxOwedSegments = 1 << 20;
+
   enum class PopResult : uint8_t { kChain, kEmpty, kBroken };
 
   Virtqueue() = default;
@@ -121,26 +127,30 @@ class Virtqueue {
   virtual uint16_t index() const = 0;
   virtual uint32_t size() const = 0;
 
-  // Takes the next available chain into `*chain` (which must not be owed). At
-  // most size() chains can be owed at once. On kBroken fault() tells why, and
-  // this and every later call changes nothing.
+  // Takes the next available chain into `*chain` (which must not be owed), and
+  // leaves it invalid unless it returns kChain. At most size() chains can be
+  // owed at once. On kBroken fault() tells why, and every later call gives
+  // kBroken too.
   virtual PopResult Pop(DescriptorChain* chain) = 0;
 
   // Gives a chain back, with the number of bytes written to its writable part,
   // and makes it visible to the driver. `written` above writable_bytes() is our
-  // own bug. On a broken queue the chain is dropped.
+  // own bug. On a broken queue the chain is dropped; the used ring being gone
+  // breaks it here.
   virtual void Complete(DescriptorChain chain, uint32_t written) = 0;
 
   // Whether the driver is to be notified of what was completed since the last
-  // call that returned true. Calling it records the answer: after true it gives
-  // false until something more is completed. Includes the memory barrier that
-  // virtio 1.2, 2.7.7.2 (event index) and 2.8.10 need.
+  // call. Calling it records that it was asked: it gives false until something
+  // more is completed. Call it after each batch of Complete(). Includes the
+  // memory barrier between publishing used entries and looking whether the
+  // driver wants to know. Source: virtio 1.2, 2.7.7.2.
   virtual bool ShouldNotify() = 0;
 
   // Asks the driver for a notification at its next buffer, or tells it that
   // none is needed; a hint to the driver. After EnableNotifications returned
-  // true there are chains already: pop them, no notification may come for
-  // these.
+  // true there is something to pop already (a chain, or a fault that it has
+  // found): pop, no notification may come for it. On a queue that was broken
+  // before it returns false. Source: virtio 1.2, 2.7.10.
   virtual bool EnableNotifications() = 0;
   virtual void DisableNotifications() = 0;
 

@@ -1,0 +1,183 @@
+#include "devices/virtio/queue/virtqueue.h"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_format.h"
+#include "devices/virtio/queue/split_virtqueue.h"
+#include "devices/virtio/queue/virtqueue_layout.h"
+
+namespace vmsg::virtio {
+namespace {
+
+// Runs `copy(address, from, length)` for each piece of `segments` that holds
+// bytes [offset, offset + length) of them; stops at the first failure.
+template <typename Copy>
+vmm::DmaResult ForEachPiece(std::span<const Segment> segments, uint64_t offset,
+                            size_t length, size_t* copied, const Copy& copy) {
+  *copied = 0;
+  size_t done = 0;
+  for (const Segment& segment : segments) {
+    if (done == length) break;
+    if (offset >= segment.length) {
+      offset -= segment.length;
+      continue;
+    }
+    const size_t piece =
+        std::min<uint64_t>(segment.length - offset, length - done);
+    const vmm::DmaResult result =
+        copy(vmm::GuestAddress{segment.address.value + offset}, done, piece);
+    if (result != vmm::DmaResult::kOk) return result;
+    done += piece;
+    offset = 0;
+  }
+  *copied = done;
+  return vmm::DmaResult::kOk;
+}
+
+absl::Status CheckArea(std::string_view name, vmm::GuestAddress start,
+                       uint64_t bytes, uint64_t align, vmm::DmaSpace* dma) {
+  const auto refuse = [&](std::string_view why) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s area [%#x,+%#x) %s", std::string(name), start.value,
+                        bytes, std::string(why)));
+  };
+  if (start.value % align != 0) return refuse("is not aligned");
+  switch (dma->Check({start, bytes}, /*writable=*/true)) {
+    case vmm::DmaResult::kOk:
+      return absl::OkStatus();
+    case vmm::DmaResult::kOutside:
+      return refuse("is not in guest memory");
+    case vmm::DmaResult::kReadOnly:
+      return refuse("is in read-only memory");
+    case vmm::DmaResult::kDisabled:
+      return refuse("can't be reached: DMA is disabled");
+  }
+  return refuse("can't be reached");
+}
+
+}  // namespace
+
+DescriptorChain::DescriptorChain(DescriptorChain&& other) noexcept
+    : segments_(std::move(other.segments_)),
+      readable_count_(std::exchange(other.readable_count_, 0)),
+      readable_bytes_(std::exchange(other.readable_bytes_, 0)),
+      writable_bytes_(std::exchange(other.writable_bytes_, 0)),
+      id_(other.id_),
+      count_(other.count_),
+      valid_(std::exchange(other.valid_, false)) {
+  other.segments_.clear();
+}
+
+DescriptorChain& DescriptorChain::operator=(DescriptorChain&& other) noexcept {
+  if (this == &other) return *this;
+  segments_ = std::move(other.segments_);
+  other.segments_.clear();
+  readable_count_ = std::exchange(other.readable_count_, 0);
+  readable_bytes_ = std::exchange(other.readable_bytes_, 0);
+  writable_bytes_ = std::exchange(other.writable_bytes_, 0);
+  id_ = other.id_;
+  count_ = other.count_;
+  valid_ = std::exchange(other.valid_, false);
+  return *this;
+}
+
+vmm::DmaResult DescriptorChain::Read(vmm::DmaSpace* dma, uint64_t offset,
+                                     std::span<std::byte> to,
+                                     size_t* copied) const {
+  return ForEachPiece(readable(), offset, to.size(), copied,
+                      [&](vmm::GuestAddress from, size_t done, size_t piece) {
+                        return dma->Read(from, to.subspan(done, piece));
+                      });
+}
+
+vmm::DmaResult DescriptorChain::Write(vmm::DmaSpace* dma, uint64_t offset,
+                                      std::span<const std::byte> from,
+                                      size_t* copied) const {
+  return ForEachPiece(writable(), offset, from.size(), copied,
+                      [&](vmm::GuestAddress to, size_t done, size_t piece) {
+                        return dma->Write(to, from.subspan(done, piece));
+                      });
+}
+
+std::string_view QueueFaultName(QueueFault fault) {
+  switch (fault) {
+    case QueueFault::kNone:
+      return "no fault";
+    case QueueFault::kRingOutsideMemory:
+      return "ring area not in guest memory";
+    case QueueFault::kTooManyAvailable:
+      return "more available entries than the queue has";
+    case QueueFault::kHeadOutOfRange:
+      return "descriptor index out of range";
+    case QueueFault::kChainTooLong:
+      return "descriptor chain longer than the queue";
+    case QueueFault::kZeroLength:
+      return "descriptor of length 0";
+    case QueueFault::kBufferOutsideMemory:
+      return "buffer not in guest memory";
+    case QueueFault::kBufferReadOnly:
+      return "writable buffer in read-only memory";
+    case QueueFault::kReadableAfterWritable:
+      return "readable descriptor after a writable one";
+    case QueueFault::kTooManyBytes:
+      return "4 GiB or more in one chain";
+    case QueueFault::kTooManySegments:
+      return "too many buffers in flight";
+    case QueueFault::kBadIndirect:
+      return "bad indirect descriptor";
+    case QueueFault::kDmaDisabled:
+      return "DMA is disabled";
+  }
+  return "unknown fault";
+}
+
+absl::Status CheckQueueConfig(const QueueConfig& config, uint32_t max_size,
+                              const Features& features, vmm::DmaSpace* dma) {
+  if (config.size == 0 || config.size > max_size ||
+      config.size > kMaxQueueSize) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "queue size %u is not from 1 to %u", config.size, max_size));
+  }
+  // Packed rings may have any size; until there is one, the rules of the split
+  // ring apply to what is offered.
+  if (!features.Has(kFeatureRingPacked) && !std::has_single_bit(config.size)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("queue size %u is not a power of two", config.size));
+  }
+  if (absl::Status status =
+          CheckArea("descriptor", config.desc, SplitDescBytes(config.size),
+                    kSplitDescAlign, dma);
+      !status.ok()) {
+    return status;
+  }
+  if (absl::Status status =
+          CheckArea("driver", config.driver, SplitDriverBytes(config.size),
+                    kSplitDriverAlign, dma);
+      !status.ok()) {
+    return status;
+  }
+  return CheckArea("device", config.device, SplitDeviceBytes(config.size),
+                   kSplitDeviceAlign, dma);
+}
+
+absl::StatusOr<std::unique_ptr<Virtqueue>> CreateVirtqueue(
+    uint16_t index, const QueueConfig& config, uint32_t max_size,
+    const Features& features, vmm::DmaSpace* dma,
+    Virtqueue::Position position) {
+  if (features.Has(kFeatureRingPacked)) {
+    return absl::UnimplementedError("packed virtqueues are not offered");
+  }
+  if (absl::Status status = CheckQueueConfig(config, max_size, features, dma);
+      !status.ok()) {
+    return status;
+  }
+  return std::make_unique<SplitVirtqueue>(index, config, features, dma,
+                                          position);
+}
+
+}  // namespace vmsg::virtio
