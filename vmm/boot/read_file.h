@@ -19,7 +19,7 @@ namespace vmsg::vmm {
 //   InvalidArgument   not a regular file (so that a FIFO can't hang the
 //   caller),
 //                     or larger than `max_bytes`.
-//   Internal          reading failed, or the file changed its size meanwhile.
+//   Internal          reading failed, or the file got shorter meanwhile.
 absl::StatusOr<std::vector<std::byte>> ReadFile(const std::string& path,
                                                 uint64_t max_bytes);
 

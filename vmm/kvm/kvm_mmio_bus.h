@@ -87,10 +87,7 @@ class KvmMmioBus final : public MmioBus {
   const Counter& rom_writes() const { return rom_writes_; }
 
  private:
-  class Mapping;  // a mapping of table_ and KVM's part of it
-  class HandlerMapping;
-  class MemoryMapping;
-  class DoorbellMapping;
+  class Mapping;
   class RomHandler;
   class ReservedHandler;
 

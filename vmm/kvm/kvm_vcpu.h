@@ -3,6 +3,8 @@
 #ifndef VMSG_VMM_KVM_KVM_VCPU_H_
 #define VMSG_VMM_KVM_KVM_VCPU_H_
 
+#include <pthread.h>
+
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -11,7 +13,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -27,6 +28,8 @@
 struct kvm_run;
 
 namespace vmsg::vmm {
+
+class SavedVcpuState;
 
 // Why KVM_RUN came back to user space.
 enum class VcpuExit : uint8_t {
@@ -116,8 +119,9 @@ class KvmVcpu {
   // events), for a guest reboot; SetState follows. Errors as SetState.
   absl::Status Reset();
 
-  // Called on the vCPU thread as its last act, with no lock held: post it on to
-  // where it is wanted. It must not call Start(), Wait() or the destructor.
+  // Called on the vCPU thread as its last act, with no lock held and before
+  // Wait() returns; it, too, is destroyed there. Post on to where the news is
+  // wanted. It must not call Start(), Wait() or the destructor.
   using EndCallback = absl::AnyInvocable<void(const VcpuEnd& end)>;
 
   // Starts a thread named "vcpu<id>" that runs the guest until Stop() or until
@@ -147,19 +151,18 @@ class KvmVcpu {
   // FailedPrecondition while running.
   absl::StatusOr<std::string> DumpRegisters() const;
 
-  uint32_t id() const { return options_.id; }
+  uint32_t id() const { return id_; }
 
  private:
-  struct InitialState;  // what Reset() restores
   enum class Phase : uint8_t { kIdle, kRunning, kEnded };
 
-  KvmVcpu(const Options& options, KvmVm* vm, KvmMmioBus* mmio,
+  KvmVcpu(uint32_t id, int kick_signal, KvmVm* vm, KvmMmioBus* mmio,
           DispatchPioBus* pio);
 
   absl::Status Open();
-  absl::Status SetCpuid();
-  absl::Status SaveInitialState();
-  absl::Status RequireNotRunning() const;
+  absl::Status RequireNotRunningLocked() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // On the vCPU thread.
   void ThreadMain();
@@ -169,11 +172,10 @@ class KvmVcpu {
   void HandlePort();
   void TakeKick();
   void CountExit(VcpuExit exit) { exits_[static_cast<size_t>(exit)].Add(); }
+  std::string InternalErrorText() const;
+  VcpuEnd EndWith(VcpuEnd::Reason reason, std::string what) const;
 
-  std::string RegisterText() const;
-  VcpuEnd EndWith(VcpuEnd::Reason reason, std::string_view what) const;
-
-  const Options options_;
+  const uint32_t id_;
   const int kick_signal_;
   KvmVm* const vm_;
   KvmMmioBus* const mmio_;
@@ -183,17 +185,19 @@ class KvmVcpu {
   UniqueFd fd_;
   size_t run_size_ = 0;
   kvm_run* run_ = nullptr;  // shared with the kernel; the vCPU thread's
-  std::unique_ptr<InitialState> initial_;
+  std::unique_ptr<SavedVcpuState> initial_;  // what Reset() restores
 
   // Written by the thread that runs the guest, read by any.
   std::array<OwnedCounter, kVcpuExitCount> exits_;
   std::atomic<bool> stop_requested_{false};
+  EndCallback on_end_;  // the vCPU thread's while running
 
+  // Guards what follows, and the registers while no thread runs the guest.
   mutable Mutex mutex_;
   CondVar ended_;
   Phase phase_ ABSL_GUARDED_BY(mutex_) = Phase::kIdle;
-  std::thread thread_ ABSL_GUARDED_BY(mutex_);
-  EndCallback on_end_;  // the vCPU thread's while running
+  pthread_t thread_ ABSL_GUARDED_BY(mutex_) = {};
+  bool has_thread_ ABSL_GUARDED_BY(mutex_) = false;  // not joined yet
   VcpuEnd end_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -14,6 +14,7 @@
 #include "vmm/base/guest_address.h"
 #include "vmm/base/mutex.h"
 #include "vmm/base/unique_fd.h"
+#include "vmm/memory/guest_memory.h"
 
 namespace vmsg::vmm {
 
@@ -93,6 +94,9 @@ class KvmVm {
   // ResourceExhausted: limits().memory_slots are in use.
   absl::StatusOr<uint32_t> AllocateSlot();
   void ReleaseSlot(uint32_t slot);
+  // For a slot that the kernel, out of memory, did not delete: its number is
+  // not given out again, and its memory stays mapped until the VM is gone.
+  void AbandonSlot(std::shared_ptr<const MemoryBacking> backing);
 
  private:
   struct ChipState;  // as saved at creation
@@ -103,17 +107,20 @@ class KvmVm {
   absl::Status CreateVm(const Options& options);
   absl::Status SaveChips();
 
+  Mutex mutex_;
+  // Released numbers, used first; and the lowest number never used.
+  std::vector<uint32_t> free_slots_ ABSL_GUARDED_BY(mutex_);
+  uint32_t next_slot_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Before vm_, so that the guest's address space goes first.
+  std::vector<std::shared_ptr<const MemoryBacking>> abandoned_
+      ABSL_GUARDED_BY(mutex_);
+
   // Set by Create, constant after.
   UniqueFd system_;
   UniqueFd vm_;
   Limits limits_;
   bool with_pit_ = false;
   std::unique_ptr<ChipState> chips_;
-
-  Mutex mutex_;
-  // Released numbers, used first; and the lowest number never used.
-  std::vector<uint32_t> free_slots_ ABSL_GUARDED_BY(mutex_);
-  uint32_t next_slot_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace vmsg::vmm
