@@ -40,8 +40,8 @@ std::string_view FifoFaultName(FifoFault fault);
 // decision, and what our side owns is kept in private copies. A packet is
 // copied out before anything looks at it.
 //
-// Threads: one, the FIFO's loop. No method blocks, allocates or makes a system
-// call.
+// Threads: one, the FIFO's loop, but for ClearWindow() and DriverMark(). No
+// method blocks, allocates or makes a system call.
 class DeviceFifo {
  public:
   DeviceFifo() = default;
@@ -50,8 +50,7 @@ class DeviceFifo {
   virtual ~DeviceFifo() = default;
 
   // Takes the driver's next packet; false when there is none or the FIFO is not
-  // running. The slot is given back to the driver by the next CommitReceived(),
-  // or by the next Receive, at the latest.
+  // running. The slot is given back to the driver by the next CommitReceived().
   virtual bool Receive(Packet* packet) = 0;
   // Publishes what Receive has consumed, once for a batch.
   virtual void CommitReceived() = 0;
@@ -60,18 +59,46 @@ class DeviceFifo {
   // as zero) on the device queue; false when it is full or not running. The
   // driver sees it at the next CommitSent().
   virtual bool Send(std::span<const std::byte> message) = 0;
-  virtual void CommitSent() = 0;
+  // True when there was something to publish.
+  virtual bool CommitSent() = 0;
 
   // Whether the device queue has room now: looks at the driver's index.
   virtual bool HasRoom() = 0;
 
-  // One step of what the layout does besides packets (handshake, looking for a
-  // restarted driver): at each doorbell and on a slow timer.
-  // True when the driver started anew: the bus above has to be reset.
+  // Whether the device queue holds committed packets that the driver has not
+  // taken.
+  virtual bool HasUnread() = 0;
+
+  // One step of what the layout does besides packets (looking whether our own
+  // indices were overwritten, a handshake, a restarted driver): at each
+  // doorbell, and on a slow timer where the layout asks for one. True when the
+  // driver started anew: the bus above has to be reset.
   virtual bool Poll() = 0;
 
-  // Puts the window to its initial contents and leaves kBroken.
+  // Puts the window to its initial contents and leaves kBroken: ClearWindow(),
+  // then Restart().
   virtual void Reset() = 0;
+
+  // The two halves of Reset(), for a reset that has to show in the window
+  // before the loop gets to know of it. ClearWindow() writes the window and
+  // nothing else. Restart() makes the private state fit a window that was
+  // cleared, and leaves kBroken; it does not touch the window, in which a new
+  // driver may be at work already.
+  //
+  // Threads: ClearWindow() any, with two promises of the caller: no Commit runs
+  // at the same time, and Restart() comes before the next one.
+  virtual void ClearWindow() = 0;
+  virtual void Restart() = 0;
+
+  // Where on its queue the driver puts its next packet; untrusted, meant for
+  // DropDriver(). Threads: any.
+  virtual uint32_t DriverMark() const = 0;
+
+  // The driver that was here until it had reached `mark` is gone without a
+  // goodbye. Discards what it put on its queue before `mark`, taken or not, and
+  // what was sent to it and not committed. A new driver may be at work already,
+  // beyond the mark.
+  virtual void DropDriver(uint32_t mark) = 0;
 
   // The device goes away: tells the driver where the layout can.
   virtual void Shutdown() = 0;

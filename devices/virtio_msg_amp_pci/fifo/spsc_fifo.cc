@@ -1,0 +1,103 @@
+#include "devices/virtio_msg_amp_pci/fifo/spsc_fifo.h"
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+#include "devices/virtio_msg_amp_pci/fifo/spsc_layout.h"
+#include "vmm/base/check.h"
+#include "vmm/memory/shared_copy.h"
+
+namespace vmsg::amp {
+namespace {
+
+using spsc_internal::LoadIndex;
+using spsc_internal::StoreIndex;
+
+void Zero(std::byte* from, const std::byte* to) {
+  static constexpr std::array<std::byte, 64> kZeroes = {};
+  while (from != to) {
+    const size_t size =
+        std::min(kZeroes.size(), static_cast<size_t>(to - from));
+    vmm::CopyToShared(from, std::span(kZeroes).first(size));
+    from += size;
+  }
+}
+
+}  // namespace
+
+SpscFifo::SpscFifo(std::byte* window)
+    : window_(window),
+      driver_queue_(window + kSpscDriverQueue),
+      device_queue_(window + kSpscDeviceQueue) {
+  VMSG_CHECK(reinterpret_cast<uintptr_t>(window) % 64 == 0);
+  ClearWindow();
+}
+
+bool SpscFifo::Send(std::span<const std::byte> message) {
+  VMSG_CHECK(message.size() <= kSpscPacketBytes);
+  if (device_queue_.Push(message)) return true;
+  return NoteFault(device_queue_.fault());
+}
+
+bool SpscFifo::HasRoom() {
+  if (device_queue_.HasRoom()) return true;
+  return NoteFault(device_queue_.fault());
+}
+
+bool SpscFifo::HasUnread() {
+  const bool drained = device_queue_.Drained();
+  NoteFault(device_queue_.fault());
+  return fault_ == FifoFault::kNone && !drained;
+}
+
+bool SpscFifo::Poll() {
+  if (!driver_queue_.OwnIndexIntact()) NoteFault(driver_queue_.fault());
+  if (!device_queue_.OwnIndexIntact()) NoteFault(device_queue_.fault());
+  return false;
+}
+
+void SpscFifo::Reset() {
+  ClearWindow();
+  Restart();
+}
+
+void SpscFifo::ClearWindow() {
+  // The indices with release order and each by one store: the loop's thread may
+  // look at them meanwhile, and has to see what came before the clearing.
+  const std::array<size_t, 4> indices = {
+      kSpscDriverQueue + kSpscHead, kSpscDriverQueue + kSpscTail,
+      kSpscDeviceQueue + kSpscHead, kSpscDeviceQueue + kSpscTail};
+  std::byte* at = window_;
+  for (const size_t index : indices) {
+    Zero(at, window_ + index);
+    StoreIndex(window_ + index, 0);
+    at = window_ + index + sizeof(uint32_t);
+  }
+  Zero(at, window_ + kSpscWindowBytes);
+}
+
+void SpscFifo::Restart() {
+  driver_queue_.Restart();
+  device_queue_.Restart();
+  fault_ = FifoFault::kNone;
+}
+
+uint32_t SpscFifo::DriverMark() const {
+  return LoadIndex(window_ + kSpscDriverQueue + kSpscHead);
+}
+
+void SpscFifo::DropDriver(uint32_t mark) {
+  device_queue_.Retract();
+  driver_queue_.SkipTo(mark);
+  NoteFault(driver_queue_.fault());
+}
+
+void SpscFifo::Break(FifoFault fault) {
+  if (fault_ != FifoFault::kNone) return;
+  fault_ = fault;
+  driver_queue_.Stop(fault);
+  device_queue_.Stop(fault);
+}
+
+}  // namespace vmsg::amp
