@@ -16,16 +16,19 @@ namespace vmsg::vmm {
 //
 // One doorbell costs one epoll_wait(2) beside what the callback does; timers
 // are the timeout of that call and need no descriptor.
+//
+// Destroy the watches, timers and wake sources of a loop before it, except
+// those that closures still queued own.
 class EpollEventLoop : public EventLoop {
  public:
   struct Stats {
-    uint64_t waits = 0;         // epoll_wait(2) calls
-    uint64_t wakeup_writes = 0; // writes that woke the loop from outside
-    uint64_t wakeup_reads = 0;  // reads that consumed them
+    uint64_t waits = 0;          // epoll_wait(2) calls
+    uint64_t wakeup_writes = 0;  // writes that woke the loop; never read back
   };
 
   // `clock` is borrowed and outlives the loop; null means CLOCK_MONOTONIC. With
-  // a clock that a test moves, Run() is not useful: call RunOnce() after moving.
+  // a clock that a test moves, Run() is not useful: call RunOnce() after
+  // moving.
   //
   // ResourceExhausted: no descriptor left.
   static absl::StatusOr<std::unique_ptr<EpollEventLoop>> Create(
@@ -37,7 +40,8 @@ class EpollEventLoop : public EventLoop {
 
   // One round: waits at most `max_wait` (0: only looks; negative: without
   // limit) for something to do, does all that is ready, and returns the number
-  // of callbacks and closures that ran. For embedders that poll, and tests.
+  // of callbacks and closures that ran; 0 also when a wake-up came with nothing
+  // left to do. Not inside a callback. For embedders that poll, and tests.
   virtual int RunOnce(Duration max_wait) = 0;
 
   // Makes Run() return after the round it is in; from then on Post() returns
@@ -46,6 +50,7 @@ class EpollEventLoop : public EventLoop {
   // handler not. Calling it again has no effect.
   virtual void Stop() = 0;
 
+  // Any thread.
   virtual Stats stats() const = 0;
 };
 

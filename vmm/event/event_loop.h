@@ -91,7 +91,8 @@ class WakeSource {
   // costs no system call. From another thread it costs at most one write(2),
   // and none when a wake-up of the loop is already under way.
   //
-  // Threads: any. Does not block or allocate. After the loop stopped: no effect.
+  // Threads: any. Does not block or allocate. After the loop stopped: no
+  // effect.
   virtual void Signal() = 0;
 };
 
@@ -112,15 +113,16 @@ class EventLoop {
 
   // Runs `closure` once on the loop thread, in order of posting per posting
   // thread. Returns true when it was taken: it then either runs, or, when the
-  // loop stops first, is destroyed on the thread that runs or destroys the loop.
-  // Returns false after the loop has stopped: `closure` is destroyed in the
-  // call, without running.
+  // loop stops first, is destroyed on the thread that runs or destroys the
+  // loop. Returns false after the loop has stopped: `closure` is destroyed in
+  // the call, without running.
   //
   // Threads: any. Does not block; allocates.
   virtual bool Post(Closure closure) = 0;
 
-  // True on the thread that is inside this loop's Run (or, for a loop that
-  // nobody runs yet, on any thread: set-up before the start counts as inside).
+  // True on the thread that is inside this loop's Run (or, while nobody runs
+  // the loop, on any thread: set-up before the start and tear-down after the
+  // end count as inside).
   virtual bool IsInLoopThread() const = 0;
 
   // --- The loop's own thread only, from here on. ---
