@@ -137,6 +137,12 @@ def _libraries():
         libraries = {":benchmark": ["benchmark"]},
     )
     _maybe(
+        pkg_config_repository,
+        name = "cli11",
+        debian_package = "libcli11-dev",
+        libraries = {":cli11": ["CLI11"]},
+    )
+    _maybe(
         native.new_local_repository,
         name = "boost",
         build_file = "@vmsg//third_party/boost:boost.BUILD",
