@@ -92,8 +92,9 @@ struct DeviceEvent {
 // thread where factories may block, so not one that a FIFO uses, unless the
 // embedder accepts that opening a file holds up that FIFO.
 //
-// Replies and events arrive on the control loop. Errors are those of
-// hotplug.proto; texts name the field.
+// Replies and events arrive on the control loop, but UNAVAILABLE at shut-down
+// on any thread that drops a request. Errors are those of hotplug.proto; texts
+// name the field.
 //
 // Threads: Attach, Detach, List, Get, ListFifos, ResetFifo, Watch and Unwatch
 // from any thread; they do not block. The rest as noted.

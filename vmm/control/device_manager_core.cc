@@ -1,0 +1,676 @@
+#include "vmm/control/device_manager_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace vmsg::control {
+namespace {
+
+constexpr size_t kMaxNameLength = 64;
+
+std::string PlaceName(const Place& place) {
+  return absl::StrCat(place.function, "/fifo", place.fifo, "/slot", place.slot);
+}
+
+absl::Status CheckId(const std::string& id) {
+  const auto good = [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' ||
+           c == '_' || c == '.';
+  };
+  if (id.size() > kMaxNameLength || !std::all_of(id.begin(), id.end(), good) ||
+      !absl::ascii_isalnum(static_cast<unsigned char>(id.front()))) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "id: must be 1 to ", kMaxNameLength,
+        " letters, digits, '-', '_' or '.', and start with a letter or digit"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTimeout(const char* field, vmm::Duration value,
+                          vmm::Duration least) {
+  if (value < least || value > DeviceManager::kMaxTimeout) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, ": must be ", least.count() == 0 ? "0" : "above 0",
+                     " to 1 hour"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRequestId(const std::string& request_id) {
+  if (request_id.size() > kMaxNameLength) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "request_id: must be at most ", kMaxNameLength, " characters"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+DeviceManager::Core::Core(vmm::EventLoop* loop, std::vector<HotplugBus*> buses,
+                          std::vector<PluggableFactory*> factories,
+                          vmm::LogSink* log_sink)
+    : loop_(loop),
+      factories_(std::move(factories)),
+      log_(log_sink, &loop->clock(), "control"),
+      remembered_(kRememberedRequests) {
+  for (HotplugBus* bus : buses) buses_.push_back({bus});
+  std::sort(buses_.begin(), buses_.end(), [](const Bus& a, const Bus& b) {
+    return std::tie(a.bus->id().function, a.bus->id().fifo) <
+           std::tie(b.bus->id().function, b.bus->id().fifo);
+  });
+}
+
+void DeviceManager::Core::Start() {
+  // The observers hold a weak reference: the buses outlive the manager, and a
+  // cycle would keep this object.
+  for (const Bus& entry : buses_) {
+    HotplugBus* const bus = entry.bus;
+    std::weak_ptr<Core> weak = weak_from_this();
+    vmm::EventLoop* const control = loop_;
+    bus->loop()->Post([bus, control, weak] {
+      bus->Observe(
+          [bus, control, weak](uint32_t slot, const SlotReport& report) {
+            control->Post([weak, id = bus->id(), slot, report] {
+              if (auto core = weak.lock()) core->OnSlotReport(id, slot, report);
+            });
+          },
+          [bus, control, weak](const BusReport& report) {
+            control->Post([weak, id = bus->id(), report] {
+              if (auto core = weak.lock()) core->OnBusReport(id, report);
+            });
+          });
+    });
+  }
+}
+
+void DeviceManager::Core::Close() {
+  closed_ = true;
+  for (const Bus& entry : buses_) {
+    entry.bus->loop()->Post([bus = entry.bus] { bus->Observe({}, {}); });
+  }
+  watchers_.clear();
+  // Dropping the waiters answers them.
+  devices_.clear();
+}
+
+// --- Looking things up. ---
+
+HotplugBus* DeviceManager::Core::FindBus(const std::string& function,
+                                         uint32_t fifo) const {
+  for (const Bus& entry : buses_) {
+    if (entry.bus->id().function == function && entry.bus->id().fifo == fifo) {
+      return entry.bus;
+    }
+  }
+  return nullptr;
+}
+
+std::string DeviceManager::Core::KnownFunctions() const {
+  std::vector<std::string> names;
+  for (const Bus& entry : buses_) {
+    if (names.empty() || names.back() != entry.bus->id().function) {
+      names.push_back(entry.bus->id().function);
+    }
+  }
+  return names.empty() ? "none" : absl::StrJoin(names, ", ");
+}
+
+DeviceManager::Core::Device* DeviceManager::Core::Find(const std::string& id,
+                                                       uint64_t generation) {
+  const auto it = devices_.find(id);
+  if (it == devices_.end() || it->second->record.generation != generation) {
+    return nullptr;
+  }
+  return it->second.get();
+}
+
+bool DeviceManager::Core::SlotTaken(const Place& place) const {
+  return std::any_of(devices_.begin(), devices_.end(), [&](const auto& entry) {
+    return entry.second->record.place == place;
+  });
+}
+
+std::string DeviceManager::Core::MakeId(const std::string& kind) {
+  std::string id;
+  do {
+    id = absl::StrCat(kind, "-", next_id_++);
+  } while (devices_.contains(id));
+  return id;
+}
+
+absl::StatusOr<Place> DeviceManager::Core::ChoosePlace(
+    const PlaceSpec& spec) const {
+  bool function_known = !spec.function.has_value();
+  bool fifo_known = false;
+  bool slot_known = false;
+  const Device* holder = nullptr;
+  for (const Bus& entry : buses_) {
+    const HotplugBus::Id& id = entry.bus->id();
+    if (spec.function.has_value() && id.function != *spec.function) continue;
+    function_known = true;
+    if (spec.fifo.has_value() && id.fifo != *spec.fifo) continue;
+    fifo_known = true;
+    const uint32_t slots = entry.bus->slot_count();
+    if (spec.slot.has_value() && *spec.slot >= slots) continue;
+    slot_known = true;
+    // Nobody who says "any" means a FIFO that does not work.
+    if (entry.broken && !(spec.function.has_value() && spec.fifo.has_value())) {
+      continue;
+    }
+    const uint32_t first = spec.slot.value_or(0);
+    const uint32_t last = spec.slot.value_or(slots - 1);
+    for (uint32_t slot = first; slot <= last && slot < slots; ++slot) {
+      const Place place{id.function, id.fifo, slot};
+      if (!SlotTaken(place)) return place;
+      for (const auto& [unused, device] : devices_) {
+        if (device->record.place == place) holder = device.get();
+      }
+    }
+  }
+  if (!function_known) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("place.function: no function \"", *spec.function,
+                     "\"; known: ", KnownFunctions()));
+  }
+  if (spec.fifo.has_value() && !fifo_known) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("place.fifo: no FIFO ", *spec.fifo,
+                     spec.function.has_value()
+                         ? absl::StrCat(" on function \"", *spec.function, "\"")
+                         : std::string(" on any function")));
+  }
+  if (spec.slot.has_value() && fifo_known && !slot_known) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "place.slot: no slot ", *spec.slot, "; slots count from 0"));
+  }
+  if (spec.slot.has_value() && holder != nullptr) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("place.slot: ", PlaceName(holder->record.place),
+                     " holds device \"", holder->record.id, "\""));
+  }
+  return absl::ResourceExhaustedError("place: no free slot");
+}
+
+absl::StatusOr<PluggableFactory*> DeviceManager::Core::CheckAttach(
+    const AttachRequest& request) {
+  if (!request.id.empty()) {
+    if (absl::Status status = CheckId(request.id); !status.ok()) return status;
+    if (devices_.contains(request.id)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("id: there is a device \"", request.id, "\""));
+    }
+  }
+  if (absl::Status status =
+          CheckTimeout("wait_timeout", request.wait_timeout, vmm::Duration(0));
+      !status.ok()) {
+    return status;
+  }
+  if (request.config.type_name.empty()) {
+    return absl::InvalidArgumentError("device.kind: must be set");
+  }
+  std::vector<std::string> kinds;
+  for (PluggableFactory* factory : factories_) {
+    if (factory->type_name() == request.config.type_name) {
+      if (absl::Status status = factory->Validate(request.config);
+          !status.ok()) {
+        return status;
+      }
+      return factory;
+    }
+    kinds.push_back(factory->kind());
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "device.kind: nothing here makes a ", request.config.type_name,
+      "; known kinds: ", kinds.empty() ? "none" : absl::StrJoin(kinds, ", ")));
+}
+
+// --- Attach. ---
+
+void DeviceManager::Core::Attach(AttachRequest request,
+                                 Reply<DeviceRecord> reply) {
+  if (closed_) return;
+  const auto fail = [&reply](const absl::Status& status) {
+    reply(OperationStatus::From(status), {});
+  };
+  if (absl::Status status = CheckRequestId(request.request_id); !status.ok()) {
+    return fail(status);
+  }
+  if (!request.request_id.empty() && !request.validate_only &&
+      remembered_.Join(absl::StrCat("attach ", request.request_id), &reply)) {
+    return;
+  }
+  const absl::StatusOr<PluggableFactory*> factory = CheckAttach(request);
+  if (!factory.ok()) return fail(factory.status());
+  const absl::StatusOr<Place> place = ChoosePlace(request.place);
+  if (!place.ok()) return fail(place.status());
+
+  auto device = std::make_unique<Device>();
+  device->record.id = request.id;
+  device->record.kind = (*factory)->kind();
+  device->record.place = *place;
+  device->bus = FindBus(place->function, place->fifo);
+  if (request.validate_only) {
+    device->record.sequence = sequence_;
+    return reply(OperationStatus{}, std::move(device->record));
+  }
+  if (request.id.empty()) device->record.id = MakeId((*factory)->kind());
+  device->record.generation = next_generation_++;
+
+  // Before the slot is touched: this may block, and may fail.
+  absl::StatusOr<std::unique_ptr<Pluggable>> made =
+      (*factory)->Create(request.config, {device->bus->loop()});
+  if (!made.ok()) return fail(made.status());
+
+  const DeviceRecord record = device->record;
+  HotplugBus* const bus = device->bus;
+  Waiter waiter;
+  waiter.number = next_waiter_++;
+  waiter.timeout = request.wait_timeout;
+  waiter.reply = std::move(reply);
+  device->waiters.push_back(std::move(waiter));
+  devices_.emplace(record.id, std::move(device));
+
+  const bool posted = bus->loop()->Post(
+      [core = shared_from_this(), bus, id = record.id, slot = record.place.slot,
+       generation = record.generation, made = std::move(*made)]() mutable {
+        OperationStatus status =
+            OperationStatus::From(bus->Plug(slot, generation, std::move(made)));
+        vmm::EventLoop* const control = core->loop_;
+        control->Post([core = std::move(core), id = std::move(id), generation,
+                       status = std::move(status),
+                       report = bus->slot_report(slot)]() mutable {
+          core->OnPlugged(id, generation, std::move(status), report);
+        });
+      });
+  // Dropping the device answers its waiter with UNAVAILABLE.
+  if (!posted) devices_.erase(record.id);
+}
+
+void DeviceManager::Core::OnPlugged(const std::string& id, uint64_t generation,
+                                    OperationStatus status,
+                                    const SlotReport& report) {
+  Device* const device = Find(id, generation);
+  if (closed_ || device == nullptr) return;
+  const uint64_t waiter = device->waiters.front().number;
+  if (!status.ok()) {
+    // Nothing was told to anybody, so there is nothing to take back.
+    const auto node = devices_.extract(id);
+    AnswerWaiter(node.mapped().get(), waiter, std::move(status));
+    return;
+  }
+  Apply(report, &device->record);
+  log_.Log(vmm::LogSeverity::kInfo,
+           absl::StrCat("attached ", id, " (", device->record.kind, ") at ",
+                        PlaceName(device->record.place), ", generation ",
+                        generation));
+  Emit(DeviceEvent::Kind::kAttached, &device->record);
+  if (device->record.driver_ok() ||
+      FindWaiter(device, waiter)->timeout <= vmm::Duration(0)) {
+    AnswerWaiter(device, waiter, OperationStatus{});
+  } else {
+    BeginWait(device, waiter);
+  }
+}
+
+// --- Detach. ---
+
+void DeviceManager::Core::Detach(DetachRequest request,
+                                 Reply<DeviceRecord> reply) {
+  if (closed_) return;
+  const auto fail = [&reply](const absl::Status& status) {
+    reply(OperationStatus::From(status), {});
+  };
+  if (absl::Status status = CheckRequestId(request.request_id); !status.ok()) {
+    return fail(status);
+  }
+  if (!request.request_id.empty() && !request.validate_only &&
+      remembered_.Join(absl::StrCat("detach ", request.request_id), &reply)) {
+    return;
+  }
+  if (absl::Status status =
+          CheckTimeout("wait_timeout", request.wait_timeout, vmm::Duration(0));
+      !status.ok()) {
+    return fail(status);
+  }
+  if (absl::Status status =
+          CheckTimeout("deadline", request.options.deadline, vmm::Duration(1));
+      !status.ok()) {
+    return fail(status);
+  }
+  const auto it = devices_.find(request.id);
+  if (it == devices_.end()) {
+    return fail(absl::NotFoundError(
+        absl::StrCat("id: no device \"", request.id, "\"")));
+  }
+  Device* const device = it->second.get();
+  if (request.generation != 0 &&
+      request.generation != device->record.generation) {
+    return fail(absl::FailedPreconditionError(
+        absl::StrCat("generation: device \"", request.id, "\" has generation ",
+                     device->record.generation, ", not ", request.generation)));
+  }
+  if (device->record.state == PlugState::kAttaching) {
+    return fail(absl::FailedPreconditionError(
+        absl::StrCat("id: device \"", request.id, "\" is ATTACHING")));
+  }
+  const bool upgrade =
+      device->detach == Device::Detach::kGraceful && request.options.forced;
+  if (device->detach != Device::Detach::kNo && !upgrade) {
+    return fail(absl::FailedPreconditionError(
+        absl::StrCat("id: device \"", request.id, "\" is REMOVING")));
+  }
+  if (request.validate_only) {
+    return reply(OperationStatus{}, device->record);
+  }
+
+  const Device::Detach before = device->detach;
+  device->detach = request.options.forced ? Device::Detach::kForced
+                                          : Device::Detach::kGraceful;
+  Waiter waiter;
+  waiter.number = next_waiter_++;
+  waiter.what = Waiter::For::kGone;
+  waiter.timeout = request.wait_timeout;
+  waiter.reply = std::move(reply);
+  const uint64_t number = waiter.number;
+  device->waiters.push_back(std::move(waiter));
+
+  const DeviceRecord& record = device->record;
+  HotplugBus* const bus = device->bus;
+  const bool posted = bus->loop()->Post([core = shared_from_this(), bus,
+                                         id = record.id,
+                                         slot = record.place.slot,
+                                         generation = record.generation,
+                                         options = request.options, number,
+                                         before]() mutable {
+    vmm::EventLoop* const control = core->loop_;
+    auto gone = [core, control, id, generation]() mutable {
+      control->Post([core, id, generation] { core->OnGone(id, generation); });
+    };
+    OperationStatus status = OperationStatus::From(
+        bus->Unplug(slot, generation, options, std::move(gone)));
+    control->Post([core, id, generation, number, before,
+                   status = std::move(status)]() mutable {
+      core->OnUnplugStarted(id, generation, number, std::move(status), before);
+    });
+  });
+  if (!posted) {
+    device->detach = before;
+    AnswerWaiter(device, number,
+                 {absl::StatusCode::kUnavailable, "the VMM is shutting down"});
+  }
+}
+
+void DeviceManager::Core::OnUnplugStarted(const std::string& id,
+                                          uint64_t generation, uint64_t waiter,
+                                          OperationStatus status,
+                                          Device::Detach before) {
+  Device* const device = Find(id, generation);
+  // A device that is gone by now has answered its waiters.
+  if (closed_ || device == nullptr) return;
+  if (!status.ok()) {
+    device->detach = before;
+    AnswerWaiter(device, waiter, std::move(status));
+    return;
+  }
+  log_.Log(
+      vmm::LogSeverity::kInfo,
+      absl::StrCat("removing ", id, " from ", PlaceName(device->record.place)));
+  if (device->record.state != PlugState::kRemoving) {
+    device->record.state = PlugState::kRemoving;
+    Emit(DeviceEvent::Kind::kChanged, &device->record);
+  }
+  Waiter* const entry = FindWaiter(device, waiter);
+  if (entry == nullptr) return;
+  if (entry->timeout <= vmm::Duration(0)) {
+    AnswerWaiter(device, waiter, OperationStatus{});
+  } else {
+    BeginWait(device, waiter);
+  }
+}
+
+void DeviceManager::Core::OnGone(const std::string& id, uint64_t generation) {
+  if (closed_ || Find(id, generation) == nullptr) return;
+  const auto node = devices_.extract(id);
+  Device& device = *node.mapped();
+  device.record.state = PlugState::kGone;
+  log_.Log(vmm::LogSeverity::kInfo, absl::StrCat("removed ", id));
+  Emit(DeviceEvent::Kind::kGone, &device.record);
+  while (!device.waiters.empty()) {
+    const Waiter& waiter = device.waiters.front();
+    AnswerWaiter(&device, waiter.number,
+                 waiter.what == Waiter::For::kGone
+                     ? OperationStatus{}
+                     : OperationStatus{absl::StatusCode::kAborted,
+                                       "device was detached before its driver "
+                                       "set DRIVER_OK"});
+  }
+}
+
+// --- Reports. ---
+
+bool DeviceManager::Core::Apply(const SlotReport& report,
+                                DeviceRecord* record) {
+  const DeviceRecord before = *record;
+  record->state = report.state;
+  record->driver_status = report.driver_status;
+  record->resets = report.resets;
+  record->health = report.health;
+  record->health_reason = report.health_reason;
+  return before.state != record->state ||
+         before.driver_status != record->driver_status ||
+         before.resets != record->resets || before.health != record->health ||
+         before.health_reason != record->health_reason;
+}
+
+void DeviceManager::Core::OnSlotReport(const HotplugBus::Id& bus, uint32_t slot,
+                                       const SlotReport& report) {
+  if (closed_) return;
+  const Place place{bus.function, bus.fifo, slot};
+  for (const auto& [id, device] : devices_) {
+    DeviceRecord& record = device->record;
+    // A late report of an earlier device has an earlier generation. While the
+    // answer to Plug is on its way, that answer carries the state.
+    if (record.place != place || record.generation != report.generation ||
+        record.state == PlugState::kAttaching) {
+      continue;
+    }
+    if (!Apply(report, &record)) return;
+    Emit(DeviceEvent::Kind::kChanged, &record);
+    if (!record.driver_ok()) return;
+    for (size_t i = 0; i < device->waiters.size();) {
+      if (device->waiters[i].what == Waiter::For::kDriverOk) {
+        AnswerWaiter(device.get(), device->waiters[i].number,
+                     OperationStatus{});
+      } else {
+        ++i;
+      }
+    }
+    return;
+  }
+}
+
+void DeviceManager::Core::OnBusReport(const HotplugBus::Id& bus,
+                                      const BusReport& report) {
+  for (Bus& entry : buses_) {
+    if (!(entry.bus->id() == bus)) continue;
+    const bool broken = report.state == BusState::kBroken;
+    if (broken && !entry.broken) {
+      log_.Log(vmm::LogSeverity::kWarning,
+               absl::StrCat(bus.function, "/fifo", bus.fifo,
+                            " is BROKEN: ", report.fault));
+    }
+    entry.broken = broken;
+  }
+}
+
+// --- Waiters and watchers. ---
+
+DeviceManager::Core::Waiter* DeviceManager::Core::FindWaiter(Device* device,
+                                                             uint64_t number) {
+  for (Waiter& waiter : device->waiters) {
+    if (waiter.number == number) return &waiter;
+  }
+  return nullptr;
+}
+
+void DeviceManager::Core::BeginWait(Device* device, uint64_t number) {
+  Waiter* const waiter = FindWaiter(device, number);
+  if (waiter == nullptr) return;
+  // The timer dies with the device's waiter, and so never outlives `device`.
+  waiter->timer = loop_->CreateTimer([this, device, number] {
+    AnswerWaiter(device, number, OperationStatus{});
+  });
+  waiter->timer->Arm(waiter->timeout);
+}
+
+void DeviceManager::Core::AnswerWaiter(Device* device, uint64_t number,
+                                       OperationStatus status) {
+  for (auto it = device->waiters.begin(); it != device->waiters.end(); ++it) {
+    if (it->number != number) continue;
+    Waiter waiter = std::move(*it);
+    device->waiters.erase(it);
+    const bool ok = status.ok();
+    waiter.reply(std::move(status), ok ? device->record : DeviceRecord{});
+    return;
+  }
+}
+
+void DeviceManager::Core::Emit(DeviceEvent::Kind kind, DeviceRecord* record) {
+  record->sequence = ++sequence_;
+  const DeviceEvent event{kind, *record, sequence_};
+  for (auto& [unused, watcher] : watchers_) {
+    if (watcher.id.empty() || watcher.id == record->id) {
+      watcher.callback(event);
+    }
+  }
+}
+
+void DeviceManager::Core::Watch(WatchId watch, std::string id,
+                                EventCallback callback) {
+  if (closed_) return;
+  for (const auto& [unused, device] : devices_) {
+    const DeviceRecord& record = device->record;
+    if (record.state == PlugState::kAttaching) continue;
+    if (!id.empty() && id != record.id) continue;
+    callback({DeviceEvent::Kind::kExists, record, record.sequence});
+  }
+  callback({DeviceEvent::Kind::kSynced, {}, sequence_});
+  watchers_.emplace(watch, Watcher{std::move(id), std::move(callback)});
+}
+
+void DeviceManager::Core::Unwatch(WatchId watch) { watchers_.erase(watch); }
+
+// --- Queries. ---
+
+void DeviceManager::Core::List(Reply<DeviceList> reply) {
+  if (closed_) return;
+  DeviceList list;
+  list.sequence = sequence_;
+  for (const auto& [unused, device] : devices_) {
+    list.devices.push_back(device->record);
+  }
+  std::sort(list.devices.begin(), list.devices.end(),
+            [](const DeviceRecord& a, const DeviceRecord& b) {
+              return a.place < b.place;
+            });
+  reply(OperationStatus{}, std::move(list));
+}
+
+void DeviceManager::Core::Get(const std::string& id,
+                              Reply<DeviceRecord> reply) {
+  if (closed_) return;
+  const auto it = devices_.find(id);
+  if (it == devices_.end()) {
+    reply.Fail(absl::StatusCode::kNotFound,
+               absl::StrCat("id: no device \"", id, "\""));
+    return;
+  }
+  reply(OperationStatus{}, it->second->record);
+}
+
+FifoRecord DeviceManager::Core::MakeFifoRecord(HotplugBus* bus,
+                                               BusReport report) const {
+  FifoRecord record;
+  record.bus = bus->id();
+  record.slots = bus->slot_count();
+  for (const auto& [unused, device] : devices_) {
+    if (device->bus == bus) ++record.devices;
+  }
+  record.report = std::move(report);
+  return record;
+}
+
+void DeviceManager::Core::ListFifos(const std::string& function,
+                                    Reply<std::vector<FifoRecord>> reply) {
+  if (closed_) return;
+  // Filled in on the control loop; the last owner answers.
+  struct Gather {
+    Reply<std::vector<FifoRecord>> reply;
+    std::vector<FifoRecord> records;
+    size_t missing = 0;
+  };
+  auto gather = std::make_shared<Gather>();
+  std::vector<HotplugBus*> chosen;
+  for (const Bus& entry : buses_) {
+    if (function.empty() || entry.bus->id().function == function) {
+      chosen.push_back(entry.bus);
+    }
+  }
+  if (chosen.empty() && !function.empty()) {
+    reply.Fail(absl::StatusCode::kInvalidArgument,
+               absl::StrCat("function: no function \"", function,
+                            "\"; known: ", KnownFunctions()));
+    return;
+  }
+  gather->reply = std::move(reply);
+  gather->records.resize(chosen.size());
+  gather->missing = chosen.size();
+  if (chosen.empty()) gather->reply(OperationStatus{}, {});
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    HotplugBus* const bus = chosen[i];
+    bus->loop()->Post([core = shared_from_this(), gather, bus, i]() mutable {
+      vmm::EventLoop* const control = core->loop_;
+      control->Post([core = std::move(core), gather = std::move(gather), bus, i,
+                     report = bus->bus_report()]() mutable {
+        gather->records[i] = core->MakeFifoRecord(bus, std::move(report));
+        if (--gather->missing == 0) {
+          gather->reply(OperationStatus{}, std::move(gather->records));
+        }
+      });
+    });
+  }
+}
+
+void DeviceManager::Core::ResetFifo(const std::string& function, uint32_t fifo,
+                                    Reply<FifoRecord> reply) {
+  if (closed_) return;
+  HotplugBus* const bus = FindBus(function, fifo);
+  if (bus == nullptr) {
+    const bool known = std::any_of(
+        buses_.begin(), buses_.end(),
+        [&](const Bus& entry) { return entry.bus->id().function == function; });
+    reply.Fail(absl::StatusCode::kInvalidArgument,
+               known ? absl::StrCat("fifo: no FIFO ", fifo, " on function \"",
+                                    function, "\"")
+                     : absl::StrCat("function: no function \"", function,
+                                    "\"; known: ", KnownFunctions()));
+    return;
+  }
+  log_.Log(vmm::LogSeverity::kInfo,
+           absl::StrCat("resetting ", function, "/fifo", fifo));
+  bus->loop()->Post([core = shared_from_this(), bus,
+                     reply = std::move(reply)]() mutable {
+    bus->ResetBus();
+    vmm::EventLoop* const control = core->loop_;
+    control->Post([core = std::move(core), bus, reply = std::move(reply),
+                   report = bus->bus_report()]() mutable {
+      reply(OperationStatus{}, core->MakeFifoRecord(bus, std::move(report)));
+    });
+  });
+}
+
+}  // namespace vmsg::control

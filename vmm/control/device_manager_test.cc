@@ -1,0 +1,530 @@
+#include "vmm/control/device_manager.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "vmm/control/fake_hotplug_bus.h"
+#include "vmm/event/epoll_event_loop.h"
+#include "vmm/testing/manual_event_loop.h"
+
+namespace vmsg::control {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using Kind = DeviceEvent::Kind;
+using absl::StatusCode;
+
+constexpr uint32_t kDriverOk = 4;
+
+// What a Reply brought.
+template <typename T>
+struct Answer {
+  bool arrived = false;
+  OperationStatus status;
+  T value;
+
+  Reply<T> Take() {
+    return [this](OperationStatus s, T v) {
+      arrived = true;
+      status = std::move(s);
+      value = std::move(v);
+    };
+  }
+};
+
+// One loop plays control loop and FIFO loops: the order of posts is what the
+// manager relies on, and it is the same.
+class DeviceManagerTest : public testing::Test {
+ protected:
+  DeviceManagerTest() {
+    auto manager =
+        DeviceManager::Create(&loop_, {&bus0_, &bus1_}, {&factory_}, nullptr);
+    manager_ = std::move(*manager);
+    loop_.RunUntilIdle();
+  }
+
+  static AttachRequest Request(std::string id = "") {
+    AttachRequest request;
+    request.id = std::move(id);
+    request.config = {"test.Fake", "good"};
+    return request;
+  }
+  static DetachRequest Removal(std::string id) {
+    DetachRequest request;
+    request.id = std::move(id);
+    return request;
+  }
+
+  Answer<DeviceRecord> Attach(AttachRequest request) {
+    Answer<DeviceRecord> answer;
+    manager_->Attach(std::move(request), answer.Take());
+    loop_.RunUntilIdle();
+    return answer;
+  }
+  Answer<DeviceRecord> Detach(DetachRequest request) {
+    Answer<DeviceRecord> answer;
+    manager_->Detach(std::move(request), answer.Take());
+    loop_.RunUntilIdle();
+    return answer;
+  }
+  Answer<DeviceRecord> Get(std::string id) {
+    Answer<DeviceRecord> answer;
+    manager_->Get(std::move(id), answer.Take());
+    loop_.RunUntilIdle();
+    return answer;
+  }
+  std::vector<std::string> Ids() {
+    Answer<DeviceList> answer;
+    manager_->List(answer.Take());
+    loop_.RunUntilIdle();
+    std::vector<std::string> ids;
+    for (const DeviceRecord& record : answer.value.devices) {
+      ids.push_back(record.id);
+    }
+    return ids;
+  }
+
+  vmm::ManualEventLoop loop_;
+  FakeHotplugBus bus0_{{"amp0", 0}, &loop_};
+  FakeHotplugBus bus1_{{"amp0", 1}, &loop_};
+  FakeFactory factory_;
+  std::unique_ptr<DeviceManager> manager_;
+};
+
+TEST_F(DeviceManagerTest, AttachTakesTheLowestFreePlaceAndMakesAnId) {
+  const Answer<DeviceRecord> first = Attach(Request());
+  ASSERT_TRUE(first.status.ok()) << first.status.message;
+  EXPECT_EQ(first.value.id, "fake-1");
+  EXPECT_EQ(first.value.place, (Place{"amp0", 0, 0}));
+  EXPECT_EQ(first.value.state, PlugState::kPendingAnnounce);
+  EXPECT_EQ(Attach(Request()).value.place, (Place{"amp0", 0, 1}));
+}
+
+TEST_F(DeviceManagerTest, AttachGoesToThePlaceThatIsNamed) {
+  AttachRequest request = Request("disk");
+  request.place = {"amp0", 1, 3};
+  EXPECT_EQ(Attach(request).value.place, (Place{"amp0", 1, 3}));
+}
+
+TEST_F(DeviceManagerTest, AttachToATakenSlotSaysWhoHoldsIt) {
+  AttachRequest request = Request("first");
+  request.place = {"amp0", 0, 2};
+  ASSERT_TRUE(Attach(request).status.ok());
+  request.id = "second";
+  const Answer<DeviceRecord> answer = Attach(request);
+  EXPECT_EQ(answer.status.code, StatusCode::kAlreadyExists);
+  EXPECT_THAT(answer.status.message, HasSubstr("place.slot"));
+  EXPECT_THAT(answer.status.message, HasSubstr("\"first\""));
+  EXPECT_THAT(Ids(), ElementsAre("first"));
+}
+
+TEST_F(DeviceManagerTest, AttachWithATakenIdIsRefused) {
+  ASSERT_TRUE(Attach(Request("a")).status.ok());
+  const Answer<DeviceRecord> answer = Attach(Request("a"));
+  EXPECT_EQ(answer.status.code, StatusCode::kAlreadyExists);
+  EXPECT_THAT(answer.status.message, HasSubstr("id:"));
+}
+
+TEST_F(DeviceManagerTest, WrongFieldsAreNamed) {
+  const auto refusal = [&](auto change) {
+    AttachRequest request = Request("x");
+    change(&request);
+    const Answer<DeviceRecord> answer = Attach(request);
+    EXPECT_EQ(answer.status.code, StatusCode::kInvalidArgument);
+    return answer.status.message;
+  };
+  EXPECT_THAT(refusal([](auto* r) { r->id = "has space"; }),
+              HasSubstr("id: must be"));
+  EXPECT_THAT(refusal([](auto* r) { r->id = std::string(65, 'a'); }),
+              HasSubstr("id: must be"));
+  EXPECT_THAT(refusal([](auto* r) { r->id = "-x"; }), HasSubstr("id: must be"));
+  EXPECT_THAT(refusal([](auto* r) { r->config.type_name = "test.No"; }),
+              HasSubstr("device.kind: nothing here makes a test.No"));
+  EXPECT_THAT(refusal([](auto* r) { r->config.type_name = ""; }),
+              HasSubstr("device.kind: must be set"));
+  EXPECT_THAT(refusal([](auto* r) { r->config.bytes = "bad"; }),
+              HasSubstr("device.fake.bytes"));
+  EXPECT_THAT(refusal([](auto* r) { r->place.function = "amp9"; }),
+              HasSubstr("place.function: no function \"amp9\"; known: amp0"));
+  EXPECT_THAT(refusal([](auto* r) { r->place.fifo = 2; }),
+              HasSubstr("place.fifo: no FIFO 2"));
+  EXPECT_THAT(refusal([](auto* r) { r->place.slot = 4; }),
+              HasSubstr("place.slot: no slot 4"));
+  EXPECT_THAT(refusal([](auto* r) { r->wait_timeout = vmm::Duration(-1); }),
+              HasSubstr("wait_timeout: must be 0 to 1 hour"));
+  EXPECT_THAT(refusal([](auto* r) { r->wait_timeout = std::chrono::hours(2); }),
+              HasSubstr("wait_timeout"));
+  EXPECT_THAT(refusal([](auto* r) { r->request_id = std::string(65, 'r'); }),
+              HasSubstr("request_id"));
+  EXPECT_THAT(Ids(), IsEmpty());
+  EXPECT_EQ(factory_.created, 0);
+}
+
+TEST_F(DeviceManagerTest, NoFreeSlotIsResourceExhausted) {
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(Attach(Request()).status.ok());
+  EXPECT_EQ(Attach(Request()).status.code, StatusCode::kResourceExhausted);
+  EXPECT_EQ(Ids().size(), 8u);
+}
+
+TEST_F(DeviceManagerTest, AttachThatFailsLeavesNoTrace) {
+  std::vector<Kind> events;
+  manager_->Watch("", [&](const DeviceEvent& e) { events.push_back(e.kind); });
+
+  AttachRequest no_backend = Request("x");
+  no_backend.config.bytes = "fails";
+  EXPECT_EQ(Attach(no_backend).status.code, StatusCode::kUnavailable);
+
+  bus0_.RefuseNextPlug(absl::InternalError("bus says no"));
+  const Answer<DeviceRecord> refused = Attach(Request("x"));
+  EXPECT_EQ(refused.status.code, StatusCode::kInternal);
+  EXPECT_EQ(refused.status.message, "bus says no");
+
+  EXPECT_THAT(Ids(), IsEmpty());
+  EXPECT_EQ(factory_.live, 0);
+  EXPECT_THAT(events, ElementsAre(Kind::kSynced));
+  EXPECT_TRUE(Attach(Request("x")).status.ok());
+}
+
+TEST_F(DeviceManagerTest, ValidateOnlyTellsThePlaceAndChangesNothing) {
+  AttachRequest request = Request("x");
+  request.validate_only = true;
+  const Answer<DeviceRecord> answer = Attach(request);
+  ASSERT_TRUE(answer.status.ok());
+  EXPECT_EQ(answer.value.place, (Place{"amp0", 0, 0}));
+  EXPECT_EQ(answer.value.generation, 0u);
+  EXPECT_THAT(Ids(), IsEmpty());
+  EXPECT_EQ(factory_.created, 0);
+}
+
+TEST_F(DeviceManagerTest, AttachWaitsUntilTheDriverIsReady) {
+  AttachRequest request = Request("x");
+  request.wait_timeout = std::chrono::seconds(5);
+  Answer<DeviceRecord> answer;
+  manager_->Attach(request, answer.Take());
+  loop_.RunUntilIdle();
+  bus0_.DriverWrites(0, 3);
+  loop_.RunUntilIdle();
+  EXPECT_FALSE(answer.arrived);
+  bus0_.DriverWrites(0, 15);
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(answer.arrived);
+  EXPECT_TRUE(answer.status.ok());
+  EXPECT_TRUE(answer.value.driver_ok());
+  EXPECT_EQ(answer.value.state, PlugState::kPresent);
+}
+
+TEST_F(DeviceManagerTest, AttachThatWaitsTooLongIsOkWithThePresentState) {
+  AttachRequest request = Request("x");
+  request.wait_timeout = std::chrono::seconds(5);
+  Answer<DeviceRecord> answer;
+  manager_->Attach(request, answer.Take());
+  loop_.RunUntilIdle();
+  loop_.AdvanceTime(std::chrono::milliseconds(4999));
+  EXPECT_FALSE(answer.arrived);
+  loop_.AdvanceTime(std::chrono::milliseconds(1));
+  ASSERT_TRUE(answer.arrived);
+  EXPECT_TRUE(answer.status.ok());
+  EXPECT_FALSE(answer.value.driver_ok());
+  EXPECT_THAT(Ids(), ElementsAre("x"));
+}
+
+TEST_F(DeviceManagerTest, AttachThatWaitsIsAbortedByADetach) {
+  AttachRequest request = Request("x");
+  request.wait_timeout = std::chrono::seconds(5);
+  Answer<DeviceRecord> answer;
+  manager_->Attach(request, answer.Take());
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(Detach(Removal("x")).status.ok());
+  bus0_.DriverLetsGo(0);
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(answer.arrived);
+  EXPECT_EQ(answer.status.code, StatusCode::kAborted);
+}
+
+TEST_F(DeviceManagerTest, DetachGoesThroughRemovingToGone) {
+  const uint64_t generation = Attach(Request("x")).value.generation;
+  bus0_.DriverWrites(0, 15);
+  loop_.RunUntilIdle();
+  const Answer<DeviceRecord> answer = Detach(Removal("x"));
+  ASSERT_TRUE(answer.status.ok());
+  EXPECT_EQ(answer.value.state, PlugState::kRemoving);
+  EXPECT_EQ(Get("x").value.state, PlugState::kRemoving);
+  bus0_.DriverLetsGo(0);
+  loop_.RunUntilIdle();
+  EXPECT_EQ(Get("x").status.code, StatusCode::kNotFound);
+  EXPECT_EQ(factory_.live, 0);
+  // The place and the id are free again, the generation is not.
+  EXPECT_GT(Attach(Request("x")).value.generation, generation);
+}
+
+TEST_F(DeviceManagerTest, DetachWaitsUntilTheDeviceIsGone) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  DetachRequest request = Removal("x");
+  request.wait_timeout = std::chrono::seconds(5);
+  Answer<DeviceRecord> answer;
+  manager_->Detach(request, answer.Take());
+  loop_.RunUntilIdle();
+  EXPECT_FALSE(answer.arrived);
+  bus0_.DriverLetsGo(0);
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(answer.arrived);
+  EXPECT_TRUE(answer.status.ok());
+  EXPECT_EQ(answer.value.state, PlugState::kGone);
+}
+
+TEST_F(DeviceManagerTest, SecondDetachSaysRemovingUnlessItForces) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  ASSERT_TRUE(Detach(Removal("x")).status.ok());
+  const Answer<DeviceRecord> second = Detach(Removal("x"));
+  EXPECT_EQ(second.status.code, StatusCode::kFailedPrecondition);
+  EXPECT_THAT(second.status.message, HasSubstr("REMOVING"));
+
+  DetachRequest forced = Removal("x");
+  forced.options.forced = true;
+  EXPECT_TRUE(Detach(forced).status.ok());
+  EXPECT_TRUE(bus0_.last_removal_was_forced());
+  EXPECT_EQ(Detach(forced).status.code, StatusCode::kFailedPrecondition);
+}
+
+TEST_F(DeviceManagerTest, DetachOfAnUnknownDeviceIsNotFound) {
+  const Answer<DeviceRecord> answer = Detach(Removal("nobody"));
+  EXPECT_EQ(answer.status.code, StatusCode::kNotFound);
+  EXPECT_THAT(answer.status.message, HasSubstr("id: no device \"nobody\""));
+}
+
+TEST_F(DeviceManagerTest, DetachOfAnotherGenerationIsRefused) {
+  const uint64_t generation = Attach(Request("x")).value.generation;
+  DetachRequest request = Removal("x");
+  request.generation = generation + 1;
+  EXPECT_EQ(Detach(request).status.code, StatusCode::kFailedPrecondition);
+  request.generation = generation;
+  EXPECT_TRUE(Detach(request).status.ok());
+}
+
+TEST_F(DeviceManagerTest, DetachWithoutAnyTimeIsRefused) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  DetachRequest request = Removal("x");
+  request.options.deadline = vmm::Duration(0);
+  const Answer<DeviceRecord> answer = Detach(request);
+  EXPECT_EQ(answer.status.code, StatusCode::kInvalidArgument);
+  EXPECT_THAT(answer.status.message, HasSubstr("deadline"));
+  EXPECT_EQ(Get("x").value.state, PlugState::kPendingAnnounce);
+}
+
+TEST_F(DeviceManagerTest, RepeatedRequestGetsTheFirstAnswer) {
+  AttachRequest request = Request();
+  request.request_id = "r1";
+  const Answer<DeviceRecord> first = Attach(request);
+  const Answer<DeviceRecord> again = Attach(request);
+  EXPECT_TRUE(again.status.ok());
+  EXPECT_EQ(again.value.generation, first.value.generation);
+  EXPECT_EQ(factory_.created, 1);
+}
+
+TEST_F(DeviceManagerTest, RequestRepeatedWhileItWaitsIsAnsweredWithIt) {
+  AttachRequest request = Request("x");
+  request.request_id = "r1";
+  request.wait_timeout = std::chrono::seconds(5);
+  Answer<DeviceRecord> first;
+  Answer<DeviceRecord> again;
+  manager_->Attach(request, first.Take());
+  manager_->Attach(request, again.Take());
+  loop_.RunUntilIdle();
+  EXPECT_FALSE(again.arrived);
+  bus0_.DriverWrites(0, kDriverOk);
+  loop_.RunUntilIdle();
+  EXPECT_TRUE(first.arrived);
+  EXPECT_TRUE(again.arrived);
+  EXPECT_EQ(factory_.created, 1);
+}
+
+TEST_F(DeviceManagerTest, RequestThatFailedMayBeTriedAgain) {
+  AttachRequest request = Request("x");
+  request.request_id = "r1";
+  bus0_.RefuseNextPlug(absl::InternalError("bus says no"));
+  EXPECT_FALSE(Attach(request).status.ok());
+  EXPECT_TRUE(Attach(request).status.ok());
+}
+
+TEST_F(DeviceManagerTest, WatcherSeesWhatIsThereAndEachChangeInOrder) {
+  ASSERT_TRUE(Attach(Request("old")).status.ok());
+  std::vector<std::pair<Kind, std::string>> events;
+  std::vector<uint64_t> sequences;
+  const auto watch = manager_->Watch("", [&](const DeviceEvent& event) {
+    events.emplace_back(event.kind, event.device.id);
+    sequences.push_back(event.sequence);
+  });
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(Attach(Request("new")).status.ok());
+  bus0_.DriverWrites(1, 15);
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(Detach(Removal("new")).status.ok());
+  bus0_.DriverLetsGo(1);
+  loop_.RunUntilIdle();
+  EXPECT_THAT(events, ElementsAre(std::pair(Kind::kExists, "old"),
+                                  std::pair(Kind::kSynced, ""),
+                                  std::pair(Kind::kAttached, "new"),
+                                  std::pair(Kind::kChanged, "new"),
+                                  std::pair(Kind::kChanged, "new"),
+                                  std::pair(Kind::kGone, "new")));
+  EXPECT_TRUE(std::is_sorted(sequences.begin(), sequences.end()));
+
+  bool done = false;
+  manager_->Unwatch(watch, [&] { done = true; });
+  loop_.RunUntilIdle();
+  EXPECT_TRUE(done);
+  const size_t before = events.size();
+  ASSERT_TRUE(Attach(Request("later")).status.ok());
+  EXPECT_EQ(events.size(), before);
+}
+
+TEST_F(DeviceManagerTest, WatcherOfOneDeviceSeesOnlyThat) {
+  ASSERT_TRUE(Attach(Request("a")).status.ok());
+  std::vector<std::string> ids;
+  manager_->Watch(
+      "b", [&](const DeviceEvent& event) { ids.push_back(event.device.id); });
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(Attach(Request("b")).status.ok());
+  bus0_.DriverWrites(0, 1);
+  loop_.RunUntilIdle();
+  EXPECT_THAT(ids, ElementsAre("", "b"));
+}
+
+TEST_F(DeviceManagerTest, AnyPlaceAvoidsABrokenFifo) {
+  bus0_.Break("index out of range");
+  loop_.RunUntilIdle();
+  EXPECT_EQ(Attach(Request()).value.place, (Place{"amp0", 1, 0}));
+  AttachRequest named = Request();
+  named.place = {"amp0", 0, {}};
+  EXPECT_EQ(Attach(named).value.place, (Place{"amp0", 0, 0}));
+}
+
+TEST_F(DeviceManagerTest, FifosAreListedWithTheirReports) {
+  ASSERT_TRUE(Attach(Request("a")).status.ok());
+  bus1_.Break("index out of range");
+  Answer<std::vector<FifoRecord>> answer;
+  manager_->ListFifos("", answer.Take());
+  loop_.RunUntilIdle();
+  ASSERT_EQ(answer.value.size(), 2u);
+  EXPECT_EQ(answer.value[0].devices, 1u);
+  EXPECT_EQ(answer.value[0].slots, 4u);
+  EXPECT_EQ(answer.value[1].bus.fifo, 1u);
+  EXPECT_EQ(answer.value[1].report.state, BusState::kBroken);
+  EXPECT_EQ(answer.value[1].report.fault, "index out of range");
+}
+
+TEST_F(DeviceManagerTest, ResetFifoBringsABrokenOneBack) {
+  bus1_.Break("index out of range");
+  Answer<FifoRecord> answer;
+  manager_->ResetFifo("amp0", 1, answer.Take());
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(answer.status.ok());
+  EXPECT_EQ(answer.value.report.state, BusState::kRunning);
+  EXPECT_EQ(bus1_.resets(), 1);
+}
+
+TEST_F(DeviceManagerTest, ResetOfAnUnknownFifoNamesTheField) {
+  Answer<FifoRecord> answer;
+  manager_->ResetFifo("amp0", 7, answer.Take());
+  loop_.RunUntilIdle();
+  EXPECT_EQ(answer.status.code, StatusCode::kInvalidArgument);
+  EXPECT_THAT(answer.status.message, HasSubstr("fifo: no FIFO 7"));
+  manager_->ResetFifo("amp7", 0, answer.Take());
+  loop_.RunUntilIdle();
+  EXPECT_THAT(answer.status.message, HasSubstr("function: no function"));
+}
+
+TEST_F(DeviceManagerTest, DestructionAnswersWhoWaits) {
+  AttachRequest request = Request("x");
+  request.wait_timeout = std::chrono::hours(1);
+  request.request_id = "r1";
+  Answer<DeviceRecord> answer;
+  manager_->Attach(request, answer.Take());
+  loop_.RunUntilIdle();
+  manager_.reset();
+  ASSERT_TRUE(answer.arrived);
+  EXPECT_EQ(answer.status.code, StatusCode::kUnavailable);
+  // Reports that come now find nobody, and that is fine.
+  bus0_.DriverWrites(0, 15);
+  loop_.RunUntilIdle();
+}
+
+TEST_F(DeviceManagerTest, TwoBusesWithOneIdAreRefused) {
+  FakeHotplugBus twin({"amp0", 0}, &loop_);
+  EXPECT_EQ(DeviceManager::Create(&loop_, {&bus0_, &twin}, {}, nullptr)
+                .status()
+                .code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST_F(DeviceManagerTest, TwoFactoriesForOneTypeAreRefused) {
+  FakeFactory twin;
+  EXPECT_EQ(DeviceManager::Create(&loop_, {}, {&factory_, &twin}, nullptr)
+                .status()
+                .code(),
+            StatusCode::kInvalidArgument);
+}
+
+// Control loop, a loop per FIFO, and callers, each on a thread of its own.
+TEST(DeviceManagerThreadsTest, AttachAndDetachFromManyThreads) {
+  std::vector<std::unique_ptr<vmm::EpollEventLoop>> loops;
+  for (int i = 0; i < 3; ++i) {
+    loops.push_back(std::move(*vmm::EpollEventLoop::Create()));
+  }
+  FakeHotplugBus bus0({"amp0", 0}, loops[1].get());
+  FakeHotplugBus bus1({"amp0", 1}, loops[2].get());
+  FakeFactory factory;
+  auto manager = std::move(*DeviceManager::Create(
+      loops[0].get(), {&bus0, &bus1}, {&factory}, nullptr));
+  std::vector<std::thread> threads;
+  for (auto& loop : loops) threads.emplace_back([&loop] { loop->Run(); });
+
+  constexpr int kCallers = 4;
+  constexpr int kRounds = 50;
+  std::atomic<int> attached = 0;
+  std::atomic<int> answers = 0;
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < kCallers; ++caller) {
+    callers.emplace_back([&] {
+      for (int round = 0; round < kRounds; ++round) {
+        AttachRequest request;
+        request.config = {"test.Fake", "good"};
+        manager->Attach(std::move(request),
+                        [&](OperationStatus status, const DeviceRecord&) {
+                          if (status.ok()) ++attached;
+                          ++answers;
+                        });
+        manager->ListFifos(
+            "", [&](OperationStatus, const std::vector<FifoRecord>&) {
+              ++answers;
+            });
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  while (answers.load() < 2 * kCallers * kRounds) std::this_thread::yield();
+  EXPECT_EQ(attached.load(), 8);  // the slots of both buses
+
+  loops[0]->Post([&] {
+    manager.reset();
+    loops[0]->Stop();
+  });
+  threads[0].join();
+  loops[1]->Stop();
+  loops[2]->Stop();
+  threads[1].join();
+  threads[2].join();
+}
+
+}  // namespace
+}  // namespace vmsg::control
