@@ -11,6 +11,7 @@
 #include <iterator>
 #include <random>
 #include <system_error>
+#include <utility>
 
 namespace vmsg::fuzz {
 namespace {
@@ -129,7 +130,7 @@ bool ReadCorpus(const std::string& folder, std::vector<Input>& inputs) {
 // The file with the input being run.
 class CurrentInputFile {
  public:
-  explicit CurrentInputFile(const std::string& path) : path_(path) {
+  explicit CurrentInputFile(std::string path) : path_(std::move(path)) {
     if (!path_.empty()) {
       fd_ =
           ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -145,7 +146,7 @@ class CurrentInputFile {
 
   bool ok() const { return path_.empty() || fd_ >= 0; }
 
-  bool Write(const Input& input) {
+  bool Write(const Input& input) const {
     if (fd_ < 0) return true;
     const auto size = static_cast<ssize_t>(input.size());
     return ::ftruncate(fd_, 0) == 0 &&
@@ -162,7 +163,7 @@ class CurrentInputFile {
 size_t RunCorpus(const CorpusRunOptions& options, const Target& target) {
   std::vector<Input> inputs;
   if (!ReadCorpus(options.corpus, inputs)) return 0;
-  CurrentInputFile current(options.current_input_file);
+  const CurrentInputFile current(options.current_input_file);
   const auto run = [&](const Input& input) {
     if (!current.ok() || !current.Write(input)) {
       std::fprintf(stderr, "cannot write %s\n",

@@ -143,10 +143,12 @@ def _libraries():
         libraries = {":cli11": ["CLI11"]},
     )
     _maybe(
-        native.new_local_repository,
+        pkg_config_repository,
         name = "boost",
-        build_file = "@vmsg//third_party/boost:boost.BUILD",
-        path = "/usr/include/boost",
+        debian_package = "libboost-dev",
+        # Headers only, and no .pc file.
+        extra_linkopts = {":lockfree": []},
+        required_files = ["/usr/include/boost/lockfree/spsc_queue.hpp"],
     )
 
 def vmsg_deps():

@@ -123,6 +123,13 @@ def _clang():
   return [TestResult('build by clang', PASSED)]
 
 
+def _tidy():
+  code = bazel.run('build', '--config=clang_tidy', '//...')
+  if code:
+    return [TestResult('clang-tidy', FAILED, ['exit code %d' % code])]
+  return [TestResult('clang-tidy', PASSED)]
+
+
 def _fuzz():
   output = tempfile.mkdtemp(prefix='vmsg_fuzz.')
   try:
@@ -150,6 +157,7 @@ _STAGES = [
     ('clang', 'build by clang with thread-safety analysis', _clang, False),
     ('fuzz', 'each fuzz target for %d s with libFuzzer' % _FUZZ_SECONDS, _fuzz,
      False),
+    ('tidy', 'clang-tidy on every C++ file that is not a test', _tidy, False),
     ('external', 'another workspace that depends on this one',
      _external_workspace, False),
 ]
