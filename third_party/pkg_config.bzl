@@ -61,7 +61,7 @@ def _pkg_config(ctx, modules):
     if result.return_code != 0:
         _fail(
             ctx,
-            "pkg-config does not know %s:\n%s" % (" ".join(modules), result.stderr),
+            "pkg-config does not know %s:\n%s" % (" ".join(modules), result.stderr.strip()),
             ctx.attr.debian_package,
         )
     return [flag for flag in result.stdout.strip().split(" ") if flag]
