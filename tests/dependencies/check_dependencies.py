@@ -243,7 +243,12 @@ def main(argv, xml_text):
     with open(path, encoding='utf-8', errors='replace') as file:
       return file.read()
 
-  graph = parse_graph(xml_text)
+  try:
+    graph = parse_graph(xml_text)
+  except ElementTree.ParseError as error:
+    print('the input is not what bazel query prints: %s' % error,
+          file=sys.stderr)
+    return 2
   rules = [t for t in graph.values() if t.label.startswith('//')]
   if not rules:
     print('no target of this workspace in the input', file=sys.stderr)
