@@ -17,9 +17,9 @@ namespace vmsg::vmm {
 // How a DMA ended.
 enum class DmaResult : uint8_t {
   kOk,
-  kOutside,    // some byte is in no region
-  kReadOnly,   // a write into a read-only region
-  kDisabled,   // the function may not master the bus
+  kOutside,   // some byte is in no region
+  kReadOnly,  // a write into a read-only region
+  kDisabled,  // the function may not master the bus
 };
 
 // The switch that a PCI function's bus-master bit turns. Shared by all DmaSpace
@@ -43,7 +43,9 @@ class DmaGate {
 // Every function checks all addresses, for every value of them, before it
 // touches anything: a transfer that returns something other than kOk has moved
 // nothing, except that the gate may close, or a region may go, between the
-// pieces of a transfer longer than kMaxCopyBytes.
+// pieces of a transfer longer than kMaxCopyBytes. The gate is looked at first,
+// then the bytes in order of address. No bytes are everywhere: an empty
+// transfer succeeds wherever the gate is open.
 //
 // Ranges may span adjacent regions. Threads: one (the owner's loop).
 class DmaSpace {
@@ -63,9 +65,10 @@ class DmaSpace {
   // Whether Read (or Write, if `writable`) of the range would succeed now.
   DmaResult Check(GuestRange range, bool writable);
 
-  // Ring words, little-endian: `address` is a multiple of sizeof(T), else
-  // kOutside. One access, with the given order; store with release publishes
-  // what was written before.
+  // Ring words, little-endian: `address` is a multiple of two, and both bytes
+  // are in one region, else kOutside. One access, with the given order; store
+  // with release publishes what was written before. `*value` changes on kOk
+  // only.
   DmaResult Load16(GuestAddress address, std::memory_order order,
                    uint16_t* value);
   DmaResult Store16(GuestAddress address, uint16_t value,
@@ -75,7 +78,11 @@ class DmaSpace {
   // pointers (io_uring, readv), and the hold that keeps it mapped. `data` is
   // guest-controlled memory. Empty (null) unless `result` is kOk. Who writes
   // through it calls GuestMemory::NoteWrite first: pass `writable`, which does
-  // it. kOutside also when the range crosses regions: split there.
+  // it. kOutside also when the range crosses regions: split there. An empty
+  // range is pinned where its start is in a region.
+  //
+  // The hold keeps the memory, not the permission: a device lets go of it when
+  // it is reset or quiesced, whatever the gate says.
   struct Pinned {
     DmaResult result = DmaResult::kOutside;
     std::byte* data = nullptr;
@@ -83,13 +90,20 @@ class DmaSpace {
   };
   Pinned Pin(GuestRange range, bool writable);
 
-  // The snapshot now; refreshed by any other call.
+  // The snapshot now; replaced by any later call when the map has changed.
   const MemoryMap& map();
 
  private:
   bool GateOpen() const { return gate_ == nullptr || gate_->open(); }
   void Refresh();
   const MemoryRegion* Lookup(GuestAddress address);
+  // As Check(), on the snapshot that the space has.
+  DmaResult CheckMapped(GuestRange range, bool writable);
+  // Calls `copy(shared, offset, size)` for the parts of `range` in each region.
+  template <typename Copy>
+  DmaResult Transfer(GuestRange range, bool writable, Copy copy);
+  // The region of one aligned word, if it may be used so.
+  DmaResult FindWord(GuestAddress address, bool writable, std::byte** shared);
 
   const GuestMemory* const memory_;
   const DmaGate* const gate_;

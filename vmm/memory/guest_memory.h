@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "vmm/base/guest_address.h"
@@ -26,13 +25,16 @@ enum class RegionKind : uint8_t { kRam, kPersistent };
 // Memory of the host that backs guest memory: a shared mapping of a descriptor
 // (memfd, file), so that it can be handed to another process (vhost-user).
 //
-// Immutable after creation; shared by everything that uses it, and unmapped when
-// the last user is gone. Threads: any.
+// Immutable after creation; shared by everything that uses it, and unmapped
+// when the last user is gone. Threads: any.
 class MemoryBacking {
  public:
   // A new memfd of `size` bytes (a multiple of the page size), named for
   // /proc/PID/maps.
-  //   InvalidArgument    size is 0 or no multiple of the page size.
+  // The file can't be truncated, so its mapping never faults in any process.
+  //   InvalidArgument    size is 0 or no multiple of the page size, or the name
+  //   is
+  //                      longer than the kernel allows (249 bytes).
   //   ResourceExhausted  the host has no memory, address space or descriptor.
   static absl::StatusOr<std::shared_ptr<const MemoryBacking>> CreateAnonymous(
       uint64_t size, const std::string& name);
@@ -40,6 +42,11 @@ class MemoryBacking {
   // Maps `size` bytes at `offset` of `fd`, which is owned from then on, shared,
   // readable and, unless `read_only`, writable. The caller made sure that
   // nobody truncates the file (a truncated mapping faults).
+  //   InvalidArgument    size is 0, offset no multiple of the page size, the
+  //   file
+  //                      ends before offset + size, or it can't be mapped.
+  //   PermissionDenied   `fd` is not open for what the mapping needs.
+  //   ResourceExhausted  the host has no memory or address space.
   static absl::StatusOr<std::shared_ptr<const MemoryBacking>> MapFile(
       UniqueFd fd, uint64_t offset, uint64_t size, bool read_only);
 
@@ -56,8 +63,8 @@ class MemoryBacking {
   bool read_only() const { return read_only_; }
 
  private:
-  MemoryBacking(UniqueFd fd, uint64_t fd_offset, std::byte* data,
-                uint64_t size, bool read_only);
+  MemoryBacking(UniqueFd fd, uint64_t fd_offset, std::byte* data, uint64_t size,
+                bool read_only);
 
   const UniqueFd fd_;
   const uint64_t fd_offset_;
@@ -100,11 +107,19 @@ class GuestMemory {
   GuestMemory& operator=(const GuestMemory&) = delete;
 
   // Adds a region.
-  //   InvalidArgument  empty, wraps, or reaches past the end of its backing.
+  //   InvalidArgument  empty, wraps, has no backing or reaches past the end of
+  //   it,
+  //                    is writable on a read-only backing, or its start and its
+  //                    place in the backing differ modulo kWordAlignment.
   //   AlreadyExists    overlaps a region; the text names both ranges.
   absl::Status Add(MemoryRegion region);
 
+  // A word that is aligned in the guest has to be aligned in the host, so that
+  // one access reaches it.
+  static constexpr uint64_t kWordAlignment = 8;
+
   // Removes exactly the region with this range. NotFound when there is none.
+  // Its backing stays mapped until no snapshot and no Pinned hold has it.
   absl::Status Remove(GuestRange range);
 
   std::shared_ptr<const MemoryMap> Snapshot() const;

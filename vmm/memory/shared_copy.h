@@ -2,10 +2,10 @@
 // same time.
 //
 // A plain memcpy there is a data race: the compiler may read twice, and
-// ThreadSanitizer rightly objects. These copies go by relaxed atomic accesses of
-// the largest aligned power of two up to 8 bytes, each byte exactly once. They
-// promise nothing about the order in which the other party sees the pieces:
-// publish with the release and acquire functions below.
+// ThreadSanitizer rightly objects. These copies go by relaxed atomic accesses
+// of the largest aligned power of two up to 8 bytes, each byte exactly once.
+// They promise nothing about the order in which the other party sees the
+// pieces: publish with the release and acquire functions below.
 
 #ifndef VMSG_VMM_MEMORY_SHARED_COPY_H_
 #define VMSG_VMM_MEMORY_SHARED_COPY_H_
@@ -36,44 +36,45 @@ inline void CopyTo(std::byte* shared, const std::byte* from) {
       .store(value, std::memory_order_relaxed);
 }
 
-}  // namespace shared_copy_internal
-
-// Copies to.size() bytes out of shared memory.
-inline void CopyFromShared(std::span<std::byte> to, const std::byte* shared) {
-  namespace in = shared_copy_internal;
-  std::byte* out = to.data();
-  size_t left = to.size();
-  while (left != 0 && (reinterpret_cast<uintptr_t>(shared) & 7) != 0) {
-    in::CopyFrom<uint8_t>(out++, shared++);
-    --left;
-  }
-  for (; left >= 8; left -= 8, out += 8, shared += 8) {
-    in::CopyFrom<uint64_t>(out, shared);
-  }
-  if (left >= 4) {
-    in::CopyFrom<uint32_t>(out, shared);
-    left -= 4, out += 4, shared += 4;
-  }
-  while (left-- != 0) in::CopyFrom<uint8_t>(out++, shared++);
+// Cuts `size` bytes at `address` into pieces that are aligned to their size, as
+// large as they can be, and calls `copy(T(), offset)` for each in order.
+template <typename Copy>
+inline void ForEachPiece(uintptr_t address, size_t size, Copy copy) {
+  size_t offset = 0;
+  const auto take = [&]<typename T>(T) {
+    copy(T(), offset);
+    offset += sizeof(T);
+  };
+  // Up to the alignment of eight bytes ...
+  if (((address + offset) & 1) != 0 && size - offset >= 1) take(uint8_t());
+  if (((address + offset) & 2) != 0 && size - offset >= 2) take(uint16_t());
+  if (((address + offset) & 4) != 0 && size - offset >= 4) take(uint32_t());
+  // ... which is not reached only where less than the next piece is left.
+  while (size - offset >= 8) take(uint64_t());
+  if (size - offset >= 4) take(uint32_t());
+  if (size - offset >= 2) take(uint16_t());
+  if (size - offset >= 1) take(uint8_t());
 }
 
-// Copies from.size() bytes into shared memory.
+}  // namespace shared_copy_internal
+
+// Copies to.size() bytes out of shared memory. A naturally aligned piece of 2,
+// 4 or 8 bytes that is copied alone is read in one access.
+inline void CopyFromShared(std::span<std::byte> to, const std::byte* shared) {
+  shared_copy_internal::ForEachPiece(
+      reinterpret_cast<uintptr_t>(shared), to.size(),
+      [&]<typename T>(T, size_t offset) {
+        shared_copy_internal::CopyFrom<T>(to.data() + offset, shared + offset);
+      });
+}
+
+// Copies from.size() bytes into shared memory, likewise.
 inline void CopyToShared(std::byte* shared, std::span<const std::byte> from) {
-  namespace in = shared_copy_internal;
-  const std::byte* source = from.data();
-  size_t left = from.size();
-  while (left != 0 && (reinterpret_cast<uintptr_t>(shared) & 7) != 0) {
-    in::CopyTo<uint8_t>(shared++, source++);
-    --left;
-  }
-  for (; left >= 8; left -= 8, source += 8, shared += 8) {
-    in::CopyTo<uint64_t>(shared, source);
-  }
-  if (left >= 4) {
-    in::CopyTo<uint32_t>(shared, source);
-    left -= 4, source += 4, shared += 4;
-  }
-  while (left-- != 0) in::CopyTo<uint8_t>(shared++, source++);
+  shared_copy_internal::ForEachPiece(
+      reinterpret_cast<uintptr_t>(shared), from.size(),
+      [&]<typename T>(T, size_t offset) {
+        shared_copy_internal::CopyTo<T>(shared + offset, from.data() + offset);
+      });
 }
 
 // Single little-endian words; `shared` is aligned to sizeof(T).
