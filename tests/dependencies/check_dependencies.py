@@ -23,7 +23,11 @@ RULES_CC_TAG = '__CC_RULES_MIGRATION_DO_NOT_USE_WILL_BREAK__'
 # Programs, and tests that cross packages: they may use everything.
 PROGRAMS = ['//examples', '//tools', '//tests', '//benchmarks']
 
-API_USERS = ['//proto', r're://vmm/control:hotplug_service\w*'] + PROGRAMS
+# The control API, the service behind it and the socket in front of it.
+API_USERS = [
+    '//proto',
+    r're://vmm/control:(hotplug_service|hotplug_convert|control_server)\w*',
+] + PROGRAMS
 
 Only = collections.namedtuple('Only', 'what users')
 Never = collections.namedtuple('Never', 'who what with_tests')
@@ -56,7 +60,13 @@ NEVER = [
         ['//devices/virtio_msg_amp_pci', '//vmm/pci', '//vmm/kvm'],
         with_tests=False,
     ),
-    Never('//guest/driver', ['//vmm', '//devices', '@'], with_tests=False),
+] + [
+    Never(
+        guest,
+        ['//vmm', '//devices', '@com_google_absl//', GRPC, PROTOBUF],
+        with_tests=False,
+    )
+    for guest in ['//guest/driver', '//guest/payload']
 ]
 
 # Includes that need a library, whether or not a BUILD file says so: Debian's
@@ -113,8 +123,6 @@ def is_under(label, place):
   """Whether a label is in the package `place` or below, or matches a re:."""
   if place.startswith('re:'):
     return re.fullmatch(place[3:], label) is not None
-  if place == '@':
-    return label.startswith('@')
   if place.endswith('//'):
     return label.startswith(place)
   return label.startswith((place + ':', place + '/'))

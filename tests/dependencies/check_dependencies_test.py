@@ -90,6 +90,7 @@ class CheckTest(unittest.TestCase):
     self.assert_one(
         check(
             rule('//vmm/control:hotplug_service', [grpc], tags=tags),
+            rule('//vmm/control:control_server_test', [grpc], tags=tags),
             rule('//vmm/control:device_manager', [grpc], tags=tags),
             rule(grpc),
         ),
