@@ -38,7 +38,7 @@ ONLY = [
     Only(KVM, ['//vmm/kvm', '//examples', '//tests', '//benchmarks']),
     Only(GRPC, API_USERS),
     # Factories of devices parse the messages of the API.
-    Only(PROTOBUF, API_USERS + [r're://devices/[\w/]+:\w*factory\w*']),
+    Only(PROTOBUF, API_USERS + ['//devices/factories']),
 ]
 
 # Who may never reach something.

@@ -115,11 +115,11 @@ class CheckTest(unittest.TestCase):
     protobuf = deps.PROTOBUF + ':protobuf'
     self.assert_one(
         check(
-            rule('//devices/control:rng_factory', [protobuf]),
-            rule('//devices/control:other', [protobuf]),
+            rule('//devices/factories:rng_factory', [protobuf]),
+            rule('//devices/virtio:other', [protobuf]),
             rule(protobuf),
         ),
-        '//devices/control:other may not reach',
+        '//devices/virtio:other may not reach',
     )
 
   def test_virtio_device_that_knows_messages(self):
