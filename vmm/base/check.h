@@ -20,8 +20,8 @@ namespace vmsg::vmm {
 
 // Aborts unless `condition` holds. `detail` (optional) is a string that tells
 // what was expected; it is evaluated only on failure.
-#define VMSG_CHECK(condition, ...)                                    \
-  ((condition) ? static_cast<void>(0)                                 \
+#define VMSG_CHECK(condition, ...)                                        \
+  ((condition) ? static_cast<void>(0)                                     \
                : ::vmsg::vmm::CheckFailed(__FILE__, __LINE__, #condition, \
                                           ::std::string_view{__VA_ARGS__}))
 

@@ -8,9 +8,8 @@
 namespace vmsg::vmm {
 
 // Time since an arbitrary start that never goes back.
-using MonotonicTime =
-    std::chrono::time_point<std::chrono::steady_clock,
-                            std::chrono::nanoseconds>;
+using MonotonicTime = std::chrono::time_point<std::chrono::steady_clock,
+                                              std::chrono::nanoseconds>;
 using Duration = std::chrono::nanoseconds;
 
 // Threads: implementations are safe from any thread and do not block.

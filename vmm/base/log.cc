@@ -60,8 +60,7 @@ RateLimiter::Verdict RateLimiter::Admit() {
     return {.admitted = false, .suppressed_before = 0};
   }
   --tokens_;
-  return {.admitted = true,
-          .suppressed_before = std::exchange(suppressed_, 0)};
+  return {.admitted = true, .suppressed_before = std::exchange(suppressed_, 0)};
 }
 
 Logger::Logger(LogSink* sink, const Clock* clock, std::string source)
@@ -79,9 +78,9 @@ void Logger::LogGuest(LogSeverity severity, std::string_view message) {
   const RateLimiter::Verdict verdict = limiter_.Admit();
   if (!verdict.admitted) return;
   if (verdict.suppressed_before == 0) return Log(severity, message);
-  Log(severity, absl::StrCat(std::string(message), " (",
-                             verdict.suppressed_before,
-                             " lines suppressed before)"));
+  Log(severity,
+      absl::StrCat(std::string(message), " (", verdict.suppressed_before,
+                   " lines suppressed before)"));
 }
 
 }  // namespace vmsg::vmm

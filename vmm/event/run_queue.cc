@@ -39,8 +39,9 @@ struct RunQueue::WakeItem final : RunQueue::Item {
 
   int Run() override {
     // Before the callback: a signal during it gives another run. Acquire: takes
-    // in what was written before each of the signals that merged.
-    queued.exchange(false, std::memory_order_acquire);
+    // in what was written before each of the signals that merged. Release: the
+    // next signaller may write `next`, which the loop is done with.
+    queued.exchange(false, std::memory_order_acq_rel);
     if (abandoned) {
       delete this;
       return 0;
@@ -53,7 +54,7 @@ struct RunQueue::WakeItem final : RunQueue::Item {
   }
 
   void Drop() override {
-    queued.store(false, std::memory_order_relaxed);
+    queued.store(false, std::memory_order_release);
     if (abandoned) delete this;
   }
 
