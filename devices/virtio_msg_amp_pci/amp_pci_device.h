@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "devices/virtio_msg_amp_pci/amp_layout.h"
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
+#include "devices/virtio_msg_amp_pci/fifo_counters.h"
 #include "vmm/base/counter.h"
 #include "vmm/base/log.h"
 #include "vmm/control/hotplug_bus.h"
@@ -58,14 +59,6 @@ class AmpPciDevice : public vmm::PciDevice {
   // The bus on FIFO `n` for the control plane. Lives as long as the device.
   virtual control::HotplugBus* bus(uint32_t n) = 0;
 
-  struct FifoCounters {
-    vmm::OwnedCounter wakeups;  // doorbells served, merged ones once
-    vmm::OwnedCounter packets_in;
-    vmm::OwnedCounter packets_out;
-    vmm::OwnedCounter interrupts;     // raised (delivered or left pending)
-    vmm::OwnedCounter full_rechecks;  // looks for room by timer
-    vmm::OwnedCounter breaks;         // times the FIFO went BROKEN
-  };
   // Any thread.
   virtual const FifoCounters& fifo_counters(uint32_t n) const = 0;
   // Interrupt messages of vector `n` that the controller accepted. Any thread.
