@@ -1,0 +1,185 @@
+#include "guest/driver/rng.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <numeric>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "guest/driver/bus.h"
+#include "guest/driver/spsc_fifo.h"
+#include "guest/driver/testing/fake_device.h"
+#include "guest/driver/testing/fake_platform.h"
+#include "guest/driver/virtio_device.h"
+
+namespace vmsg::guest {
+namespace {
+
+class RngTest : public testing::Test {
+ protected:
+  RngTest()
+      : fake_(&platform_),
+        fifo_(fake_.window()),
+        bus_(&platform_, &fifo_,
+             {.doorbell_address = FakeDevice::kDoorbell,
+              .interrupt = FakeDevice::kInterrupt,
+              .timeout_ns = 20'000'000}) {
+    EXPECT_TRUE(fifo_.Attach());
+    fake_.on_avail = [this](uint32_t queue) { Fill(queue, UINT32_MAX); };
+  }
+
+  // Serves every available request with at most `limit` bytes of a counter.
+  void Fill(uint32_t queue, uint32_t limit) {
+    while (const auto head = fake_.PopAvailable(queue)) {
+      uint32_t written = 0;
+      for (const auto& [address, length] : fake_.Writable(queue, *head)) {
+        for (uint32_t i = 0; i < length && written < limit; ++i, ++written) {
+          *platform_.At(address + i) = static_cast<std::byte>(handed_out_++);
+        }
+      }
+      fake_.PushUsed(queue, *head, written);
+    }
+    fake_.SendUsed(queue);
+  }
+
+  Error Start(const RngOptions& options = {}) {
+    if (const Error error = device_.Probe(&bus_, fake_.number);
+        error != Error::kNone) {
+      return error;
+    }
+    return rng_.Start(&device_, options, platform_.dma_arena());
+  }
+  Error Read(size_t bytes) {
+    out_.assign(bytes, std::byte{0xEE});
+    return rng_.Read(out_, &received_, &requests_);
+  }
+  // Whether out_ holds the counter from `first` on.
+  bool IsCounter(size_t first) {
+    for (size_t i = 0; i < out_.size(); ++i) {
+      if (out_[i] != static_cast<std::byte>(first + i)) return false;
+    }
+    return true;
+  }
+
+  FakePlatform platform_;
+  FakeDevice fake_;
+  SpscFifo fifo_;
+  Bus bus_;
+  VirtioDevice device_;
+  Rng rng_;
+  size_t handed_out_ = 0;
+  std::vector<std::byte> out_;
+  uint64_t received_ = 0;
+  uint32_t requests_ = 0;
+};
+
+TEST_F(RngTest, ReadsInSeveralRequestsInOrderOfCompletion) {
+  ASSERT_EQ(Start(), Error::kNone);
+  EXPECT_LE(platform_.dma_arena()->used(), Rng::ArenaBytes({}));
+  ASSERT_EQ(Read(4096), Error::kNone);
+  EXPECT_EQ(received_, 4096u);
+  EXPECT_EQ(requests_, 4u);
+  EXPECT_TRUE(IsCounter(0));
+  ASSERT_EQ(Read(5000), Error::kNone);
+  EXPECT_TRUE(IsCounter(4096));
+  EXPECT_EQ(handed_out_, 4096u + 5000u);
+}
+
+TEST_F(RngTest, AsksForNoByteMoreThanIsMissing) {
+  fake_.on_avail = [this](uint32_t queue) { Fill(queue, 100); };
+  ASSERT_EQ(Start(), Error::kNone);
+  ASSERT_EQ(Read(1025), Error::kNone);
+  EXPECT_TRUE(IsCounter(0));
+  EXPECT_EQ(handed_out_, 1025u);
+}
+
+TEST_F(RngTest, UsesIndirectDescriptorsAndEventIndexWhereOffered) {
+  fake_.offered |= uint64_t{1} << 28 | uint64_t{1} << 29;
+  ASSERT_EQ(Start(), Error::kNone);
+  EXPECT_TRUE(device_.features().Has(kFeatureIndirectDesc));
+  EXPECT_TRUE(device_.features().Has(kFeatureEventIdx));
+  fake_.on_avail = [this](uint32_t queue) {
+    // Each request is two halves behind one descriptor.
+    EXPECT_EQ(fake_.Writable(queue, 0).size(), 2u);
+    Fill(queue, UINT32_MAX);
+  };
+  ASSERT_EQ(Read(1000), Error::kNone);
+  EXPECT_TRUE(IsCounter(0));
+}
+
+TEST_F(RngTest, QueueOfOneDescriptorIsEnough) {
+  fake_.queue_max_size = 1;
+  ASSERT_EQ(Start(), Error::kNone);
+  ASSERT_EQ(Read(4096), Error::kNone);
+  EXPECT_TRUE(IsCounter(0));
+}
+
+TEST_F(RngTest, SleepsUntilTheDeviceAnswers) {
+  ASSERT_EQ(Start(), Error::kNone);
+  fake_.on_avail = nullptr;
+  platform_.on_wait = [this] { Fill(0, UINT32_MAX); };
+  ASSERT_EQ(Read(64), Error::kNone);
+  EXPECT_EQ(platform_.waits(), 1u);
+  EXPECT_TRUE(IsCounter(0));
+}
+
+TEST_F(RngTest, EachByteOfProgressExtendsTheTimeLimit) {
+  ASSERT_EQ(Start(), Error::kNone);
+  fake_.on_avail = nullptr;
+  platform_.on_wait = [this] {
+    platform_.AdvanceNs(15'000'000);  // below the limit of 20
+    Fill(0, 10);
+  };
+  ASSERT_EQ(Read(100), Error::kNone);
+  EXPECT_TRUE(IsCounter(0));
+}
+
+TEST_F(RngTest, SilentDeviceTimesOutAndNeedsAReset) {
+  ASSERT_EQ(Start(), Error::kNone);
+  fake_.on_avail = nullptr;
+  EXPECT_EQ(Read(64), Error::kTimeout);
+  EXPECT_EQ(received_, 0u);
+  EXPECT_EQ(Read(64), Error::kNeedsReset);
+  ASSERT_EQ(device_.Reset(), Error::kNone);
+  fake_.on_avail = [this](uint32_t queue) { Fill(queue, UINT32_MAX); };
+  ASSERT_EQ(rng_.Start(&device_, {}, platform_.dma_arena()), Error::kNone);
+  EXPECT_EQ(Read(64), Error::kNone);
+}
+
+TEST_F(RngTest, EmptyCompletionIsADeviceError) {
+  ASSERT_EQ(Start(), Error::kNone);
+  fake_.on_avail = [this](uint32_t queue) { Fill(queue, 0); };
+  EXPECT_EQ(Read(64), Error::kDeviceError);
+}
+
+TEST_F(RngTest, DeviceThatWritesMoreThanAskedBreaksTheQueue) {
+  ASSERT_EQ(Start(), Error::kNone);
+  fake_.on_avail = [this](uint32_t queue) {
+    fake_.PushUsed(queue, *fake_.PopAvailable(queue), 65);
+    fake_.SendUsed(queue);
+  };
+  EXPECT_EQ(Read(64), Error::kQueueBroken);
+}
+
+TEST_F(RngTest, DeviceThatAsksForAResetEndsTheRead) {
+  ASSERT_EQ(Start(), Error::kNone);
+  fake_.on_avail = [this](uint32_t) {
+    fake_.status |= kStatusNeedsReset;
+    fake_.SendConfig(0, {}, 0);
+  };
+  EXPECT_EQ(Read(64), Error::kNeedsReset);
+}
+
+TEST_F(RngTest, RefusesOtherDevicesAndOptionsOutOfRange) {
+  EXPECT_EQ(Start({.requests = 0}), Error::kInvalidArgument);
+  EXPECT_EQ(Start({.requests = Rng::kMaxRequests + 1}),
+            Error::kInvalidArgument);
+  EXPECT_EQ(Start({.request_bytes = 0}), Error::kInvalidArgument);
+  fake_.device_id = 2;
+  EXPECT_EQ(Start(), Error::kInvalidArgument);
+  EXPECT_EQ(fake_.status, 0u);
+}
+
+}  // namespace
+}  // namespace vmsg::guest
