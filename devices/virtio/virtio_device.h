@@ -34,7 +34,7 @@ inline constexpr uint32_t kDeviceIdEntropy = 4;
 inline constexpr uint32_t kDeviceIdPmem = 27;
 
 // What a device tells its transport. The transport supplies it; it outlives the
-// device's activation.
+// device's activation, and never calls the device back from inside a call.
 class DriverNotifier {
  public:
   DriverNotifier() = default;

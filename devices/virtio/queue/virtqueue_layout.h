@@ -7,11 +7,11 @@
 #define VMSG_DEVICES_VIRTIO_QUEUE_VIRTQUEUE_LAYOUT_H_
 
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
+
+#include "devices/virtio/little_endian.h"
 
 namespace vmsg::virtio {
 
@@ -92,32 +92,7 @@ constexpr uint64_t SplitDeviceBytes(uint32_t size) {
 static_assert(SplitDriverBytes(256) == 6 + 2 * 256);
 static_assert(SplitDeviceBytes(256) == 6 + 8 * 256);
 
-// --- Bytes and fields, for either byte order of the host. ---
-
-template <typename T>
-inline T LoadLittle(std::span<const std::byte, sizeof(T)> bytes) {
-  T value;
-  if constexpr (std::endian::native == std::endian::little) {
-    std::memcpy(&value, bytes.data(), sizeof(T));
-  } else {
-    value = 0;
-    for (size_t i = 0; i < sizeof(T); ++i) {
-      value = static_cast<T>(value | (static_cast<T>(bytes[i]) << (8 * i)));
-    }
-  }
-  return value;
-}
-
-template <typename T>
-inline void StoreLittle(T value, std::span<std::byte, sizeof(T)> bytes) {
-  if constexpr (std::endian::native == std::endian::little) {
-    std::memcpy(bytes.data(), &value, sizeof(T));
-  } else {
-    for (size_t i = 0; i < sizeof(T); ++i) {
-      bytes[i] = static_cast<std::byte>(value >> (8 * i));
-    }
-  }
-}
+// --- Bytes and fields. ---
 
 inline Descriptor DecodeDescriptor(const DescriptorBytes& bytes) {
   const std::span<const std::byte, kDescriptorBytes> all(bytes);

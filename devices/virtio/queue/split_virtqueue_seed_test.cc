@@ -1,0 +1,220 @@
+// Makes the seeds of split_virtqueue_fuzz_test and compares them with those in
+// split_virtqueue_corpus/, so that a change of the input format can't leave the
+// corpus behind. To write them:
+//
+//   bazel run //devices/virtio/queue:split_virtqueue_seed_test --
+//       --write=$PWD/devices/virtio/queue/split_virtqueue_corpus
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "devices/virtio/little_endian.h"
+#include "devices/virtio/queue/split_virtqueue_fuzz_input.h"
+#include "devices/virtio/queue/virtqueue_layout.h"
+
+namespace vmsg::virtio::fuzz {
+namespace {
+
+constexpr char kFolder[] = "devices/virtio/queue/split_virtqueue_corpus/";
+
+class Seed {
+ public:
+  Seed(uint8_t features, uint8_t log2_size, uint16_t start = 0)
+      : features_(features),
+        log2_size_(log2_size),
+        start_(start),
+        config_(ConfigOfSize(uint32_t{1} << log2_size)),
+        image_(0x1000) {
+    Put16(config_.driver.value + kAvailIdx, start);
+    Put16(config_.device.value + kUsedIdx, start);
+  }
+
+  Seed& Desc(uint64_t table, uint64_t index, Descriptor descriptor) {
+    const DescriptorBytes bytes = EncodeDescriptor(descriptor);
+    std::copy(bytes.begin(), bytes.end(),
+              image_.begin() +
+                  static_cast<ptrdiff_t>(table + kDescriptorBytes * index));
+    return *this;
+  }
+  // The entries from the start, and the index behind them.
+  Seed& Avail(const std::vector<uint16_t>& heads) {
+    uint16_t idx = start_;
+    for (uint16_t head : heads) {
+      Put16(config_.driver.value + kAvailRing +
+                kAvailEntryBytes * (idx++ % config_.size),
+            head);
+    }
+    return AvailIdx(idx);
+  }
+  Seed& AvailIdx(uint16_t idx) {
+    Put16(config_.driver.value + kAvailIdx, idx);
+    return *this;
+  }
+  Seed& UsedEvent(uint16_t event) {
+    Put16(config_.driver.value + UsedEventOffset(config_.size), event);
+    return *this;
+  }
+  Seed& Ops(std::vector<uint8_t> operations) {
+    operations_ = std::move(operations);
+    return *this;
+  }
+
+  std::string Bytes() const {
+    std::string bytes;
+    bytes.push_back(static_cast<char>(features_));
+    bytes.push_back(static_cast<char>(log2_size_));
+    bytes.push_back(static_cast<char>(start_ & 0xff));
+    bytes.push_back(static_cast<char>(start_ >> 8));
+    bytes.push_back(static_cast<char>(operations_.size()));
+    bytes.append(operations_.begin(), operations_.end());
+    std::string image;
+    for (std::byte byte : image_) image.push_back(static_cast<char>(byte));
+    // What follows the last byte that is not zero is zero anyway.
+    image.resize(image.find_last_not_of('\0') + 1);
+    return bytes + image;
+  }
+
+ private:
+  void Put16(uint64_t address, uint16_t value) {
+    StoreLittle(value, std::span(image_).subspan(address).first<2>());
+  }
+
+  const uint8_t features_;
+  const uint8_t log2_size_;
+  const uint16_t start_;
+  const QueueConfig config_;
+  std::vector<std::byte> image_;
+  std::vector<uint8_t> operations_;
+};
+
+constexpr uint16_t kNext = kDescFlagNext;
+constexpr uint16_t kWrite = kDescFlagWrite;
+constexpr uint16_t kTable = kDescFlagIndirect;
+const std::vector<uint8_t> kServeAll = {
+    kPopAll,       kCopy, kCompleteNewest, kCompleteOldest, kEnable,
+    kShouldNotify, kPop,  kReset};
+
+std::map<std::string, std::string> Seeds() {
+  std::map<std::string, std::string> seeds;
+  const auto add = [&seeds](const std::string& name, const Seed& seed) {
+    seeds[name] = seed.Bytes();
+  };
+  add("one_request", Seed(kEventIdx | kIndirect, 3)
+                         .Desc(0, 0, {0x800, 16, kNext, 1})
+                         .Desc(0, 1, {0x900, 32, kWrite})
+                         .Avail({0})
+                         .Ops(kServeAll));
+  add("three_requests_out_of_order",
+      Seed(kEventIdx, 2)
+          .Desc(0, 0, {0x800, 16})
+          .Desc(0, 1, {0x900, 32, kWrite})
+          .Desc(0, 2, {0x800, 300, kWrite})
+          .Avail({2, 0, 1})
+          .UsedEvent(1)
+          .Ops({kPop, kPop, kCopy, kCompleteNewest, kShouldNotify, kPop,
+                kCompleteOldest, kCompleteOldest, kShouldNotify, kEnable}));
+  add("indices_wrap",
+      Seed(0, 2, 65534)
+          .Desc(0, 0, {0x800, 16, kWrite})
+          .Avail({0, 0, 0, 0})
+          .Ops({kPopAll, kCompleteOldest, kCompleteOldest, kCompleteOldest,
+                kShouldNotify, kDisable, Operation(kAdvanceAvail, 2), kEnable,
+                kPopAll, kCompleteOldest, kShouldNotify}));
+  add("indirect", Seed(kIndirect, 3)
+                      .Desc(0, 1, {0x600, 48, kTable})
+                      .Desc(0x600, 0, {0x800, 8, kNext, 2})
+                      .Desc(0x600, 1, {0x900, 8, kWrite})
+                      .Desc(0x600, 2, {0xa00, 8, kNext | kWrite, 1})
+                      .Avail({1})
+                      .Ops(kServeAll));
+  add("buffers_before_indirect", Seed(kIndirect, 3)
+                                     .Desc(0, 0, {0x800, 8, kNext, 3})
+                                     .Desc(0, 3, {0x600, 32, kTable | kWrite})
+                                     .Desc(0x600, 0, {0x800, 8, kNext, 1})
+                                     .Desc(0x600, 1, {0x900, 8, kWrite})
+                                     .Avail({0})
+                                     .Ops(kServeAll));
+  add("indirect_in_indirect", Seed(kIndirect, 3)
+                                  .Desc(0, 0, {0x600, 16, kTable})
+                                  .Desc(0x600, 0, {0x600, 16, kTable})
+                                  .Avail({0})
+                                  .Ops(kServeAll));
+  add("loop", Seed(0, 3)
+                  .Desc(0, 0, {0x800, 8, kNext, 1})
+                  .Desc(0, 1, {0x800, 8, kNext, 0})
+                  .Avail({0})
+                  .Ops(kServeAll));
+  add("too_many_available", Seed(0, 3).AvailIdx(9).Ops(kServeAll));
+  add("buffer_past_the_end",
+      Seed(0, 3).Desc(0, 0, {0x7ff8, 16, kWrite}).Avail({0}).Ops(kServeAll));
+  add("buffer_wraps", Seed(0, 3)
+                          .Desc(0, 0, {0xfffffffffffffff8, 16})
+                          .Avail({0})
+                          .Ops(kServeAll));
+  add("read_only", Seed(0, 3)
+                       .Desc(0, 0, {0x8000, 8, kNext, 1})
+                       .Desc(0, 1, {0x8010, 8, kWrite})
+                       .Avail({0})
+                       .Ops(kServeAll));
+  // The device writes into its own rings on the guest's behalf.
+  add("buffer_is_the_ring", Seed(kEventIdx, 2)
+                                .Desc(0, 0, {0, 0x100, kWrite})
+                                .Avail({0, 0})
+                                .Ops(kServeAll));
+  add("bus_master_off", Seed(0, 1)
+                            .Desc(0, 0, {0x800, 8, kWrite})
+                            .Avail({0, 0})
+                            .Ops({kPop, Operation(kGate, 1), kCompleteNewest,
+                                  kPop, kReset, kGate, kReset, kPop}));
+  add("descriptors_change_while_owed",
+      Seed(kEventIdx, 2)
+          .Desc(0, 1, {0x800, 8, kWrite})
+          .Avail({1, 1})
+          .Ops({kPop, Operation(kRotateDesc, 1), kCopy, kCompleteNewest,
+                kPopAll}));
+  return seeds;
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(SplitVirtqueueSeedTest, CorpusHoldsTheSeedsAsTheyAreMadeToday) {
+  for (const auto& [name, bytes] : Seeds()) {
+    EXPECT_TRUE(ReadFile(kFolder + name) == bytes) << name;
+  }
+}
+
+}  // namespace
+
+bool WriteSeeds(const std::string& folder) {
+  for (const auto& [name, bytes] : Seeds()) {
+    std::ofstream file(folder + "/" + name, std::ios::binary);
+    if (!(file << bytes)) return false;
+  }
+  return true;
+}
+
+}  // namespace vmsg::virtio::fuzz
+
+int main(int argc, char** argv) {
+  constexpr std::string_view kWriteFlag = "--write=";
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument.substr(0, kWriteFlag.size()) == kWriteFlag) {
+      const std::string folder(argument.substr(kWriteFlag.size()));
+      return vmsg::virtio::fuzz::WriteSeeds(folder) ? 0 : 1;
+    }
+  }
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
