@@ -116,7 +116,7 @@ bool RunQueue::Post(EventLoop::Closure closure) {
   VMSG_CHECK(closure != nullptr);
   auto item = std::make_unique<PostedItem>(std::move(closure));
   if (!Push(item.get())) return false;
-  item.release();
+  static_cast<void>(item.release());  // the queue's now
   return true;
 }
 
