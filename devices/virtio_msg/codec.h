@@ -36,11 +36,25 @@ enum class DecodeError : uint8_t {
 };
 std::string_view DecodeErrorName(DecodeError error);
 
+// What fits under a maximum message size, which is at least kMinMessageBytes.
+// Source: section 3.
+constexpr uint32_t MaxFeatureBlocks(uint32_t max_message_bytes) {
+  return (max_message_bytes - 16) / 4;
+}
+constexpr uint32_t MaxConfigBytes(uint32_t max_message_bytes) {
+  return max_message_bytes - 20;
+}
+constexpr uint32_t MaxConfigEventBytes(uint32_t max_message_bytes) {
+  return max_message_bytes - 24;
+}
+constexpr uint32_t MaxDevicesCount(uint32_t max_message_bytes) {
+  return 8 * (max_message_bytes - 14);
+}
+
 // Decodes what a driver sent. `bytes` is private memory, at most
 // kMaxMessageBytes of it meaningful; the result views it. Surplus bytes after
 // the payload are ignored (O-26). On error `*header` holds what could be read
-// and
-// `*message` is unchanged. Neither allocates nor blocks; any thread.
+// and `*message` is unchanged. Neither allocates nor blocks; any thread.
 DecodeError DecodeFromDriver(Revision revision, size_t max_message_bytes,
                              std::span<const std::byte> bytes, Header* header,
                              DriverMessage* message);

@@ -67,6 +67,9 @@ struct SetConfig {
 struct GetDeviceStatus {};
 struct SetDeviceStatus {
   uint32_t status = 0;
+  // Bits 8 to 31 have no meaning and are ignored (O-32).
+  uint8_t bits() const { return static_cast<uint8_t>(status); }
+  bool is_reset() const { return bits() == 0; }
 };
 struct GetVqueue {
   uint32_t index = 0;

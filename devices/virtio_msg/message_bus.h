@@ -18,7 +18,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "devices/virtio/virtio_device.h"
-#include "devices/virtio_msg/codec.h"
+#include "devices/virtio_msg/message_bus_types.h"
 #include "devices/virtio_msg/message_link.h"
 #include "vmm/base/counter.h"
 #include "vmm/base/log.h"
@@ -27,55 +27,10 @@
 
 namespace vmsg::msg {
 
-// Where a slot is in its hot-plug life. What a driver does (status, resets) and
-// health are told apart from it.
-enum class SlotState : uint8_t {
-  kEmpty,
-  kPendingAnnounce,  // plugged; the driver has not been told, and has not seen
-                     // it
-  kPresent,          // the driver may know it
-  kRemoving,
-};
-
-enum class SlotHealth : uint8_t { kOk, kNeedsReset, kBackendFailed };
-
-struct SlotStatus {
-  SlotState state = SlotState::kEmpty;
-  uint64_t generation = 0;     // as given to Plug
-  uint32_t device_id = 0;      // virtio device type
-  uint32_t driver_status = 0;  // status byte, virtio 1.2, 2.1
-  uint64_t resets = 0;         // by the driver or the function
-  SlotHealth health = SlotHealth::kOk;
-  std::string health_reason;  // empty when OK
-};
-
 // Told of every change of a slot's status, after it; on the loop, never inside
-// a call to the bus by the same party for Plug and Unplug. It may call
-// status().
+// Plug, Unplug or ResetAll (then in a later turn, changes of one slot merged).
+// It may call status().
 using SlotObserver = absl::AnyInvocable<void(uint32_t slot)>;
-
-struct MessageBusOptions {
-  Revision revision = Revision::k2025;
-  uint32_t max_message_bytes = 64;  // kMinMessageBytes to kMaxMessageBytes
-  uint32_t vendor_id = 0x1AF4;      // GET_DEVICE_INFO
-  // Requests of busy devices that wait for their answer before the bus stops
-  // taking messages. Source: amp-pci-device, section 4.
-  static constexpr uint32_t kMaxDeferred = 8;
-  static constexpr uint32_t kSlots = 32;
-  // How long an EVENT_DEVICE keeps the next one back when the driver shows no
-  // reaction: existing drivers hold a single buffer for bus messages.
-  vmm::Duration announce_pacing = std::chrono::milliseconds(100);
-};
-
-struct UnplugOptions {
-  // Forced: requests fail at once. Graceful: the device serves on until the
-  // driver writes status 0 or `deadline` has passed, and fails them then.
-  bool forced = false;
-  vmm::Duration deadline = std::chrono::seconds(10);
-  // After that, how long requests are failed for a driver that does not write
-  // status 0, before the device goes anyway.
-  vmm::Duration fail_deadline = std::chrono::seconds(5);
-};
 
 // Threads: the loop's, for every method, unless noted.
 class MessageBus {
@@ -93,12 +48,14 @@ class MessageBus {
 
   // --- The link's side. ---
 
-  // False while an owed answer has no room or kMaxDeferred requests wait: leave
-  // messages on the driver queue.
+  // False while an owed answer has no room, or kMaxDeferred requests of some
+  // device wait: leave messages on the driver queue.
   bool CanAccept() const;
 
   // One message of the driver, in private memory; only after CanAccept(). Drops
   // and counts what is malformed; all else gets its one answer, now or later.
+  // The link calls Flush() after each batch of these: what the batch brought up
+  // besides answers is sent there, and not asked for by RequestService().
   void Receive(std::span<const std::byte> message);
 
   // Sends what is owed and what is pending, as far as the link takes it. True

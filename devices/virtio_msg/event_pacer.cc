@@ -1,0 +1,52 @@
+#include "devices/virtio_msg/event_pacer.h"
+
+#include <bit>
+#include <utility>
+
+#include "vmm/base/check.h"
+
+namespace vmsg::msg {
+
+EventPacer::EventPacer(vmm::EventLoop* loop, vmm::Duration pacing,
+                       absl::AnyInvocable<void()> may_send)
+    : pacing_(pacing),
+      may_send_(std::move(may_send)),
+      timer_(loop->CreateTimer([this] {
+        outstanding_.reset();
+        if (Next().has_value()) may_send_();
+      })) {}
+
+std::optional<EventPacer::Announcement> EventPacer::Next() const {
+  const uint32_t owed = ready_ | removed_;
+  if (owed == 0 || outstanding_.has_value()) return std::nullopt;
+  const uint32_t turned = std::rotr(owed, static_cast<int>(next_));
+  const uint32_t slot =
+      (next_ + static_cast<uint32_t>(std::countr_zero(turned))) % kSlots;
+  return Announcement{slot, removed_owed(slot) ? DeviceBusState::kRemoved
+                                               : DeviceBusState::kReady};
+}
+
+void EventPacer::Sent(const Announcement& announcement) {
+  VMSG_CHECK(!outstanding_.has_value(), "two events outstanding");
+  if (announcement.state == DeviceBusState::kRemoved) {
+    removed_ &= ~Bit(announcement.slot);
+  } else {
+    ready_ &= ~Bit(announcement.slot);
+  }
+  next_ = (announcement.slot + 1) % kSlots;
+  outstanding_ = announcement;
+  timer_->Arm(pacing_);
+}
+
+void EventPacer::Release() {
+  outstanding_.reset();
+  timer_->Cancel();
+}
+
+void EventPacer::Reset() {
+  ready_ = 0;
+  removed_ = 0;
+  Release();
+}
+
+}  // namespace vmsg::msg

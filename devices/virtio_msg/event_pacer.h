@@ -1,0 +1,76 @@
+// EventPacer: which EVENT_DEVICE is owed, and when the next one may go.
+
+#ifndef VMSG_DEVICES_VIRTIO_MSG_EVENT_PACER_H_
+#define VMSG_DEVICES_VIRTIO_MSG_EVENT_PACER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "absl/functional/any_invocable.h"
+#include "devices/virtio_msg/message.h"
+#include "vmm/event/event_loop.h"
+
+namespace vmsg::msg {
+
+// Existing drivers keep one buffer for bus messages of the device and look at
+// it later, so a second one too early would overwrite the first. One is
+// outstanding at a time; the next may go when the driver has reacted, or after
+// a short time. What is owed is two bits per slot.
+// Source: amp-pci-device, section 4.
+//
+// Threads: the loop's. Nothing blocks or allocates after construction.
+class EventPacer {
+ public:
+  struct Announcement {
+    uint32_t slot = 0;
+    DeviceBusState state = DeviceBusState::kReady;
+    friend bool operator==(const Announcement&, const Announcement&) = default;
+  };
+  static constexpr uint32_t kSlots = 32;
+
+  // `loop` is borrowed and outlives the pacer. `may_send` is called when time
+  // alone has made Next() give something.
+  EventPacer(vmm::EventLoop* loop, vmm::Duration pacing,
+             absl::AnyInvocable<void()> may_send);
+  EventPacer(const EventPacer&) = delete;
+  EventPacer& operator=(const EventPacer&) = delete;
+
+  void OweReady(uint32_t slot) { ready_ |= Bit(slot); }
+  void CancelReady(uint32_t slot) { ready_ &= ~Bit(slot); }
+  // Of the device before, when the slot has a new one: it goes first.
+  void OweRemoved(uint32_t slot) { removed_ |= Bit(slot); }
+  bool removed_owed(uint32_t slot) const { return (removed_ & Bit(slot)) != 0; }
+
+  // What to send now; nullopt when nothing is owed or one is outstanding. Slots
+  // take turns.
+  std::optional<Announcement> Next() const;
+  // It was sent, and is outstanding now. REQUIRES: Next() gave it.
+  void Sent(const Announcement& announcement);
+
+  // The driver did what it does after such an event; no effect when another one
+  // is outstanding, or none.
+  void DriverReacted(uint32_t slot, DeviceBusState state) {
+    if (outstanding_ == Announcement{slot, state}) Release();
+  }
+  bool outstanding() const { return outstanding_.has_value(); }
+
+  // The driver is a new one: nothing is owed, nothing is outstanding.
+  void Reset();
+
+ private:
+  static constexpr uint32_t Bit(uint32_t slot) { return uint32_t{1} << slot; }
+  void Release();
+
+  const vmm::Duration pacing_;
+  uint32_t ready_ = 0;
+  uint32_t removed_ = 0;
+  uint32_t next_ = 0;  // slot to begin with
+  std::optional<Announcement> outstanding_;
+  absl::AnyInvocable<void()> may_send_;
+  const std::unique_ptr<vmm::Timer> timer_;
+};
+
+}  // namespace vmsg::msg
+
+#endif  // VMSG_DEVICES_VIRTIO_MSG_EVENT_PACER_H_

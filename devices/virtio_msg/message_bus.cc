@@ -1,0 +1,438 @@
+#include "devices/virtio_msg/message_bus.h"
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "devices/virtio_msg/event_pacer.h"
+#include "devices/virtio_msg/message.h"
+#include "devices/virtio_msg/outbox.h"
+#include "devices/virtio_msg/slot.h"
+#include "vmm/base/check.h"
+
+namespace vmsg::msg {
+namespace {
+
+constexpr uint32_t kSlots = MessageBusOptions::kSlots;
+static_assert(kSlots == EventPacer::kSlots);
+static_assert(MessageBusOptions::kMaxDeferred == DeferredQueue::kCapacity);
+// One answer to GET_DEVICES describes the whole bus.
+static_assert(MaxDevicesCount(kMinMessageBytes) >= kSlots);
+
+constexpr uint32_t Bit(uint32_t slot) { return uint32_t{1} << slot; }
+
+// The set bits of `mask`, the slots from `first` on before the others.
+template <typename Visit>
+bool ForEachSlot(uint32_t mask, uint32_t first, Visit visit) {
+  uint32_t turned = std::rotr(mask, static_cast<int>(first));
+  for (; turned != 0; turned &= turned - 1) {
+    const uint32_t slot =
+        (first + static_cast<uint32_t>(std::countr_zero(turned))) % kSlots;
+    if (!visit(slot)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+class MessageBus::Impl final : private SlotHost {
+ public:
+  Impl(std::string name, const MessageBusOptions& options, vmm::EventLoop* loop,
+       vmm::DmaSpace* dma, MessageLink* link, vmm::LogSink* log_sink);
+
+  bool CanAccept() const { return !outbox_.owes() && full_slots_ == 0; }
+  void Receive(std::span<const std::byte> bytes);
+  bool Flush();
+  void ResetAll();
+
+  absl::Status Plug(uint32_t slot, uint64_t generation,
+                    std::unique_ptr<virtio::VirtioDevice> device);
+  absl::Status Unplug(uint32_t slot, const UnplugOptions& options,
+                      absl::AnyInvocable<void()> gone);
+  SlotStatus status(uint32_t slot) const;
+  void SetObserver(SlotObserver observer) { observer_ = std::move(observer); }
+  bool driver_seen() const { return driver_seen_; }
+  const Counters& counters() const { return counters_; }
+
+ private:
+  // Marks the thread that is inside a call of the link: it flushes afterwards
+  // by itself.
+  class LinkCall {
+   public:
+    explicit LinkCall(Impl* bus) : bus_(bus) {
+      bus_->link_caller_.store(std::this_thread::get_id(),
+                               std::memory_order_relaxed);
+    }
+    ~LinkCall() {
+      bus_->link_caller_.store(std::thread::id(), std::memory_order_relaxed);
+    }
+
+   private:
+    Impl* const bus_;
+  };
+  // Observers hear of what happens inside in a later turn.
+  class OperatorCall {
+   public:
+    explicit OperatorCall(Impl* bus) : bus_(bus) {
+      bus_->in_operator_call_ = true;
+    }
+    ~OperatorCall() { bus_->in_operator_call_ = false; }
+
+   private:
+    Impl* const bus_;
+  };
+
+  // SlotHost.
+  void OnSlotWork(uint32_t slot) override;
+  void OnSlotEvent(uint32_t slot) override;
+  void OnSlotChanged(uint32_t slot) override;
+
+  bool InLinkCall() const {
+    return link_caller_.load(std::memory_order_relaxed) ==
+           std::this_thread::get_id();
+  }
+  void RequestService();
+  void ReceiveBus(const Header& header, const DriverMessage& message);
+  void ReceiveTransport(const Header& header, const DriverMessage& message,
+                        std::span<const std::byte> raw);
+  size_t ListDevices(const Header& header, const GetDevices& get,
+                     std::span<std::byte> out);
+  bool FlushAll();
+  bool FlushAnswers();
+  bool FlushAnnouncements();
+  bool FlushEvents();
+  void UpdateFull(uint32_t slot);
+  void TellObserver();
+
+  SlotContext context_;
+  MessageLink* const link_;
+  vmm::Logger log_;
+  Counters counters_;
+  Outbox outbox_;
+  EventPacer pacer_;
+  SlotObserver observer_;
+
+  // Sets of slots, a bit for each.
+  uint32_t full_slots_ = 0;               // no request more for these
+  uint32_t work_slots_ = 0;               // to be pumped
+  uint32_t changed_slots_ = 0;            // observers have not been told
+  std::atomic<uint32_t> event_slots_{0};  // with events to send; any thread
+
+  // Where the next turn begins.
+  uint32_t next_work_ = 0;
+  uint32_t next_event_ = 0;
+
+  bool driver_seen_ = false;
+  bool service_requested_ = false;
+  bool in_operator_call_ = false;
+  std::atomic<std::thread::id> link_caller_{std::thread::id()};
+
+  const std::unique_ptr<vmm::WakeSource> event_wake_;
+  const std::unique_ptr<vmm::WakeSource> observer_wake_;
+  // After the wake sources, so first to go: devices raise these.
+  std::array<std::optional<Slot>, kSlots> slots_;
+};
+
+MessageBus::Impl::Impl(std::string name, const MessageBusOptions& options,
+                       vmm::EventLoop* loop, vmm::DmaSpace* dma,
+                       MessageLink* link, vmm::LogSink* log_sink)
+    : context_{.bus_name = name,
+               .options = options,
+               .loop = loop,
+               .dma = dma,
+               .log_sink = log_sink,
+               .pacer = &pacer_,
+               .host = this},
+      link_(link),
+      log_(log_sink, &loop->clock(), std::move(name)),
+      outbox_(link, Outbox::Counters{.answered = &counters_.answered,
+                                     .events_sent = &counters_.events_sent,
+                                     .send_refused = &counters_.send_refused}),
+      pacer_(loop, options.announce_pacing, [this] { RequestService(); }),
+      event_wake_(loop->CreateWakeSource([this] { RequestService(); })),
+      observer_wake_(loop->CreateWakeSource([this] { TellObserver(); })) {
+  VMSG_CHECK(options.max_message_bytes >= kMinMessageBytes &&
+                 options.max_message_bytes <= kMaxMessageBytes,
+             "max_message_bytes out of range");
+  for (uint32_t i = 0; i < kSlots; ++i) slots_[i].emplace(i, &context_);
+}
+
+// --- Messages of the driver. ---
+
+void MessageBus::Impl::Receive(std::span<const std::byte> bytes) {
+  const LinkCall call(this);
+  counters_.received.Add();
+  Header header;
+  DriverMessage message;
+  const DecodeError error = DecodeFromDriver(context_.options.revision,
+                                             context_.options.max_message_bytes,
+                                             bytes, &header, &message);
+  if (error != DecodeError::kNone) {
+    counters_.malformed.Add();
+    log_.LogGuest(vmm::LogSeverity::kWarning, DecodeErrorName(error));
+    return;
+  }
+  driver_seen_ = true;
+  if (header.is_bus) {
+    ReceiveBus(header, message);
+  } else {
+    ReceiveTransport(header, message, bytes);
+  }
+}
+
+void MessageBus::Impl::ReceiveTransport(const Header& header,
+                                        const DriverMessage& message,
+                                        std::span<const std::byte> raw) {
+  if (header.dev_num >= kSlots) {
+    counters_.unknown_device.Add();
+    log_.LogGuest(vmm::LogSeverity::kWarning, "no such device number");
+    return;
+  }
+  const uint32_t n = header.dev_num;
+  if (pacer_.outstanding()) {
+    // What a driver does after READY, and when it tears a device down.
+    const SetDeviceStatus* const set = std::get_if<SetDeviceStatus>(&message);
+    if (std::holds_alternative<GetDeviceInfo>(message)) {
+      pacer_.DriverReacted(n, DeviceBusState::kReady);
+    } else if ((set != nullptr && set->is_reset()) ||
+               std::holds_alternative<ResetVqueue>(message)) {
+      pacer_.DriverReacted(n, DeviceBusState::kRemoved);
+    }
+  }
+  Slot& slot = *slots_[n];
+  std::array<std::byte, kMaxMessageBytes> out;
+  const size_t size = slot.Receive(header, message, raw, out);
+  if (size != 0) {
+    outbox_.SendAnswer(std::span(out).first(size));
+  } else if (slot.waiting() && !std::holds_alternative<EventAvail>(message)) {
+    counters_.deferred.Add();
+    UpdateFull(n);
+  }
+}
+
+void MessageBus::Impl::ReceiveBus(const Header& header,
+                                  const DriverMessage& message) {
+  std::array<std::byte, kMaxMessageBytes> out;
+  size_t size = 0;
+  if (const GetDevices* const get = std::get_if<GetDevices>(&message)) {
+    size = ListDevices(header, *get, out);
+  } else if (const Ping* const ping = std::get_if<Ping>(&message)) {
+    size = EncodePing(header, ping->data, out);
+  } else {
+    return;  // the answer to a PING that nobody waits for
+  }
+  outbox_.SendAnswer(std::span(out).first(size));
+}
+
+// The window that was asked for, clipped at the end of the bus.
+size_t MessageBus::Impl::ListDevices(const Header& header,
+                                     const GetDevices& get,
+                                     std::span<std::byte> out) {
+  const uint32_t begin = std::min(get.offset, kSlots);
+  const uint32_t end = std::min(get.offset + get.count, kSlots);
+  uint64_t present = 0;
+  for (uint32_t n = begin; n < end; ++n) {
+    if (!slots_[n]->listed()) continue;
+    present |= Bit(n);
+    slots_[n]->BecomeKnown();
+  }
+  return EncodeDevices(context_.options.revision, header, get.offset,
+                       end - begin, /*next_offset=*/0, present, out);
+}
+
+// --- Messages to the driver. ---
+
+bool MessageBus::Impl::Flush() {
+  service_requested_ = false;
+  bool done;
+  {
+    const LinkCall call(this);
+    done = FlushAll();
+  }
+  // Brought up by the flush itself.
+  if (done &&
+      (work_slots_ != 0 || event_slots_.load(std::memory_order_relaxed) != 0)) {
+    RequestService();
+  }
+  return done;
+}
+
+// Bounded: each waiting request, announcement and level at most once.
+bool MessageBus::Impl::FlushAll() {
+  return FlushAnswers() && FlushAnnouncements() && FlushEvents();
+}
+
+bool MessageBus::Impl::FlushAnswers() {
+  if (!outbox_.SendOwed()) return false;
+  uint32_t left = std::exchange(work_slots_, 0);
+  ForEachSlot(left, next_work_, [&](uint32_t n) {
+    const bool pumped = slots_[n]->Pump(&outbox_);
+    UpdateFull(n);
+    next_work_ = n;
+    if (pumped) left &= ~Bit(n);
+    return pumped;
+  });
+  work_slots_ |= left;
+  return left == 0 && !outbox_.owes();
+}
+
+bool MessageBus::Impl::FlushAnnouncements() {
+  // A driver that has not shown itself finds the devices when it enumerates.
+  if (!driver_seen_) return true;
+  const std::optional<EventPacer::Announcement> next = pacer_.Next();
+  if (!next.has_value()) return true;
+  std::array<std::byte, kMinMessageBytes> out;
+  const size_t size = EncodeDeviceEvent(next->slot, next->state, out);
+  if (!outbox_.SendEvent(std::span(out).first(size))) return false;
+  pacer_.Sent(*next);
+  if (next->state == DeviceBusState::kReady) {
+    slots_[next->slot]->BecomeKnown();
+  } else {
+    slots_[next->slot]->RemovedSent();
+  }
+  return true;
+}
+
+bool MessageBus::Impl::FlushEvents() {
+  if (event_slots_.load(std::memory_order_relaxed) == 0) return true;
+  uint32_t left = event_slots_.exchange(0, std::memory_order_acq_rel);
+  ForEachSlot(left, next_event_, [&](uint32_t n) {
+    const bool sent = slots_[n]->SendEvents(&outbox_);
+    next_event_ = n;
+    if (sent) left &= ~Bit(n);
+    return sent;
+  });
+  if (left != 0) event_slots_.fetch_or(left, std::memory_order_acq_rel);
+  return left == 0;
+}
+
+void MessageBus::Impl::UpdateFull(uint32_t slot) {
+  full_slots_ =
+      slots_[slot]->full() ? full_slots_ | Bit(slot) : full_slots_ & ~Bit(slot);
+}
+
+void MessageBus::Impl::RequestService() {
+  if (InLinkCall() || service_requested_) return;
+  service_requested_ = true;
+  link_->RequestService();
+}
+
+void MessageBus::Impl::ResetAll() {
+  const OperatorCall call(this);
+  outbox_.Clear();
+  pacer_.Reset();
+  driver_seen_ = false;
+  full_slots_ = 0;
+  work_slots_ = 0;
+  event_slots_.store(0, std::memory_order_relaxed);
+  service_requested_ = false;
+  for (std::optional<Slot>& slot : slots_) slot->Restart();
+}
+
+// --- What slots report. ---
+
+void MessageBus::Impl::OnSlotWork(uint32_t slot) {
+  work_slots_ |= Bit(slot);
+  RequestService();
+}
+
+void MessageBus::Impl::OnSlotEvent(uint32_t slot) {
+  // Release: who takes the bit sees the level behind it. When the bit was set
+  // already somebody else is about to flush, or waits for room.
+  const uint32_t before =
+      event_slots_.fetch_or(Bit(slot), std::memory_order_acq_rel);
+  if (before == 0 && !InLinkCall()) event_wake_->Signal();
+}
+
+void MessageBus::Impl::OnSlotChanged(uint32_t slot) {
+  if (observer_ == nullptr) return;
+  if (in_operator_call_) {
+    changed_slots_ |= Bit(slot);
+    observer_wake_->Signal();
+    return;
+  }
+  changed_slots_ &= ~Bit(slot);
+  observer_(slot);
+}
+
+void MessageBus::Impl::TellObserver() {
+  ForEachSlot(std::exchange(changed_slots_, 0), 0, [this](uint32_t n) {
+    if (observer_ != nullptr) observer_(n);
+    return true;
+  });
+}
+
+// --- The operator's side. ---
+
+absl::Status MessageBus::Impl::Plug(
+    uint32_t slot, uint64_t generation,
+    std::unique_ptr<virtio::VirtioDevice> device) {
+  const OperatorCall call(this);
+  if (slot >= kSlots) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        context_.bus_name, ": slot ", slot, " is not below ", kSlots));
+  }
+  absl::Status plugged = slots_[slot]->Plug(generation, std::move(device));
+  if (plugged.ok()) RequestService();
+  return plugged;
+}
+
+absl::Status MessageBus::Impl::Unplug(uint32_t slot,
+                                      const UnplugOptions& options,
+                                      absl::AnyInvocable<void()> gone) {
+  const OperatorCall call(this);
+  if (slot >= kSlots) {
+    return absl::NotFoundError(absl::StrCat(context_.bus_name, ": slot ", slot,
+                                            " is not below ", kSlots));
+  }
+  absl::Status unplugged = slots_[slot]->Unplug(options, std::move(gone));
+  if (unplugged.ok()) RequestService();
+  return unplugged;
+}
+
+SlotStatus MessageBus::Impl::status(uint32_t slot) const {
+  VMSG_CHECK(slot < kSlots, "no such slot");
+  return slots_[slot]->status();
+}
+
+// --- MessageBus. ---
+
+MessageBus::MessageBus(std::string name, const MessageBusOptions& options,
+                       vmm::EventLoop* loop, vmm::DmaSpace* dma,
+                       MessageLink* link, vmm::LogSink* log_sink)
+    : impl_(std::make_unique<Impl>(std::move(name), options, loop, dma, link,
+                                   log_sink)) {}
+
+MessageBus::~MessageBus() = default;
+
+bool MessageBus::CanAccept() const { return impl_->CanAccept(); }
+void MessageBus::Receive(std::span<const std::byte> message) {
+  impl_->Receive(message);
+}
+bool MessageBus::Flush() { return impl_->Flush(); }
+void MessageBus::ResetAll() { impl_->ResetAll(); }
+absl::Status MessageBus::Plug(uint32_t slot, uint64_t generation,
+                              std::unique_ptr<virtio::VirtioDevice> device) {
+  return impl_->Plug(slot, generation, std::move(device));
+}
+absl::Status MessageBus::Unplug(uint32_t slot, const UnplugOptions& options,
+                                absl::AnyInvocable<void()> gone) {
+  return impl_->Unplug(slot, options, std::move(gone));
+}
+SlotStatus MessageBus::status(uint32_t slot) const {
+  return impl_->status(slot);
+}
+void MessageBus::SetObserver(SlotObserver observer) {
+  impl_->SetObserver(std::move(observer));
+}
+bool MessageBus::driver_seen() const { return impl_->driver_seen(); }
+const MessageBus::Counters& MessageBus::counters() const {
+  return impl_->counters();
+}
+
+}  // namespace vmsg::msg

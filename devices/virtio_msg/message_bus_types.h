@@ -1,0 +1,63 @@
+// What an embedder sets and sees of a message bus and its slots.
+
+#ifndef VMSG_DEVICES_VIRTIO_MSG_MESSAGE_BUS_TYPES_H_
+#define VMSG_DEVICES_VIRTIO_MSG_MESSAGE_BUS_TYPES_H_
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "devices/virtio_msg/codec.h"
+#include "vmm/base/clock.h"
+
+namespace vmsg::msg {
+
+// Where a slot is in its hot-plug life. What a driver does (status, resets) and
+// health are told apart from it.
+enum class SlotState : uint8_t {
+  kEmpty,
+  kPendingAnnounce,  // plugged; the driver has not been told, and has not seen
+                     // it
+  kPresent,          // the driver may know it
+  kRemoving,
+};
+
+enum class SlotHealth : uint8_t { kOk, kNeedsReset, kBackendFailed };
+
+struct SlotStatus {
+  SlotState state = SlotState::kEmpty;
+  uint64_t generation = 0;     // as given to Plug
+  uint32_t device_id = 0;      // virtio device type
+  uint32_t driver_status = 0;  // status byte, virtio 1.2, 2.1
+  uint64_t resets = 0;         // by the driver or the function
+  SlotHealth health = SlotHealth::kOk;
+  std::string health_reason;  // empty when OK
+};
+
+struct MessageBusOptions {
+  Revision revision = Revision::k2025;
+  uint32_t max_message_bytes = 64;  // kMinMessageBytes to kMaxMessageBytes
+  uint32_t vendor_id = 0x1AF4;      // GET_DEVICE_INFO
+  // Requests that wait for the answer of one busy device, the one it works on
+  // included, before the bus stops taking messages. Source: amp-pci-device,
+  // section 4.
+  static constexpr uint32_t kMaxDeferred = 8;
+  static constexpr uint32_t kSlots = 32;
+  // How long an EVENT_DEVICE keeps the next one back when the driver shows no
+  // reaction: existing drivers hold a single buffer for bus messages.
+  vmm::Duration announce_pacing = std::chrono::milliseconds(100);
+};
+
+struct UnplugOptions {
+  // Forced: requests fail at once. Graceful: the device serves on until the
+  // driver writes status 0 or `deadline` has passed, and fails them then.
+  bool forced = false;
+  vmm::Duration deadline = std::chrono::seconds(10);
+  // After that, how long requests are failed for a driver that does not write
+  // status 0, before the device goes anyway.
+  vmm::Duration fail_deadline = std::chrono::seconds(5);
+};
+
+}  // namespace vmsg::msg
+
+#endif  // VMSG_DEVICES_VIRTIO_MSG_MESSAGE_BUS_TYPES_H_

@@ -1,0 +1,104 @@
+#include "devices/virtio_msg/testing/bus_harness.h"
+
+#include <chrono>
+#include <utility>
+
+#include "vmm/base/check.h"
+
+namespace vmsg::msg {
+
+using virtio::DummyDevice;
+using virtio::DummyOptions;
+
+BusHarness::BusHarness(const MessageBusOptions& options) {
+  auto ram =
+      vmm::MemoryBacking::CreateAnonymous(kMemoryBytes, "bus_harness_ram");
+  VMSG_CHECK(ram.ok());
+  VMSG_CHECK(
+      memory_
+          .Add(vmm::MemoryRegion{.range = {vmm::GuestAddress{0}, kMemoryBytes},
+                                 .backing = *std::move(ram)})
+          .ok());
+  dma_ = std::make_unique<vmm::DmaSpace>(&memory_);
+  link_ = std::make_unique<FakeLink>(&loop_);
+  bus_ = std::make_unique<MessageBus>("amp0/fifo0", options, &loop_, dma_.get(),
+                                      link_.get(), nullptr);
+  link_->set_bus(bus_.get());
+}
+
+BusHarness::~BusHarness() = default;
+
+DummyDevice* BusHarness::PlugDummy(uint32_t slot, const DummyOptions& options) {
+  auto device = std::make_unique<DummyDevice>(options, &loop_);
+  DummyDevice* const result = device.get();
+  const absl::Status plugged =
+      bus_->Plug(slot, next_generation_++, std::move(device));
+  VMSG_CHECK(plugged.ok());
+  return result;
+}
+
+std::vector<Received> BusHarness::Send(const Bytes& message) {
+  return Send(std::vector<Bytes>{message});
+}
+
+std::vector<Received> BusHarness::Send(const std::vector<Bytes>& messages) {
+  for (const Bytes& message : messages) link_->Enqueue(message);
+  link_->Service();
+  loop_.RunUntilIdle();
+  return link_->Take();
+}
+
+Received BusHarness::Ask(const Bytes& request) {
+  link_->Enqueue(request);
+  link_->Service();
+  for (int i = 0; i < 60'000; ++i) {
+    loop_.RunUntilIdle();
+    for (const Received& received : link_->Take()) {
+      if (received.is_response() &&
+          received.id() == static_cast<uint8_t>(request[1])) {
+        return received;
+      }
+    }
+    loop_.AdvanceTime(std::chrono::milliseconds(1));
+  }
+  vmm::CheckFailed(__FILE__, __LINE__, "an answer within a minute", {});
+}
+
+std::vector<Received> BusHarness::RunFor(vmm::Duration time) {
+  loop_.AdvanceTime(time);
+  return link_->Take();
+}
+
+void BusHarness::Negotiate(uint16_t dev, uint32_t low_features,
+                           uint32_t high_features) {
+  Ask(GetDeviceInfoRequest(dev));
+  Ask(SetStatusRequest(dev, 0));
+  Ask(SetStatusRequest(dev, 1));
+  Ask(SetStatusRequest(dev, 3));
+  Ask(SetDriverFeaturesRequest(dev, 0, {low_features, high_features}));
+  VMSG_CHECK(Ask(SetStatusRequest(dev, 11)).u32(0) == 11);
+}
+
+void BusHarness::Start(uint16_t dev, uint32_t num_queues, uint32_t low_features,
+                       uint32_t high_features) {
+  Negotiate(dev, low_features, high_features);
+  for (uint32_t i = 0; i < num_queues; ++i) Ask(SetVqueueFor(dev, i));
+  VMSG_CHECK(Ask(SetStatusRequest(dev, 15)).u32(0) == 15);
+}
+
+virtio::QueueConfig BusHarness::QueuePlace(uint16_t dev, uint32_t index,
+                                           uint32_t size) {
+  const uint64_t base = 0x1000 + 0x4000 * uint64_t{dev} + 0x1000 * index;
+  return virtio::QueueConfig{.size = size,
+                             .desc = {base},
+                             .driver = {base + 0x400},
+                             .device = {base + 0x800}};
+}
+
+Bytes BusHarness::SetVqueueFor(uint16_t dev, uint32_t index, uint32_t size) {
+  const virtio::QueueConfig place = QueuePlace(dev, index, size);
+  return SetVqueueRequest(dev, index, size, place.desc.value,
+                          place.driver.value, place.device.value);
+}
+
+}  // namespace vmsg::msg
