@@ -119,7 +119,16 @@ class RangeTable::Call {
           entry_->size != left) {
         entry_ = FindAt(table->ranges_, address);
       }
-      if (entry_ == nullptr) return;
+      if (entry_ == nullptr) {
+        // Up to the next range in one go: what is nowhere now must not be half
+        // somewhere because a mapping arrives meanwhile.
+        const auto next = UpperBound(table->ranges_, address);
+        piece_ = next == table->ranges_.end()
+                     ? left
+                     : static_cast<size_t>(std::min<uint64_t>(
+                           left, (*next)->base->value - address.value));
+        return;
+      }
       ++entry_->calls;
       offset_ = address.value - entry_->base->value;
     }
@@ -146,7 +155,7 @@ class RangeTable::Call {
 
   const Entry* entry() const { return entry_; }
   uint64_t offset() const { return offset_; }
-  // Bytes that this call does; 1 where nobody answers.
+  // Bytes that this call does; where nobody answers, those that nobody claims.
   size_t piece() const { return piece_; }
   std::byte* memory() const {
     return entry_->backing->data() + entry_->backing_offset + offset_;
@@ -156,7 +165,7 @@ class RangeTable::Call {
   RangeTable* const table_;
   Entry* entry_ = nullptr;
   uint64_t offset_ = 0;
-  size_t piece_ = 1;
+  size_t piece_ = 0;
   Frame frame_ = {};
 };
 
@@ -244,7 +253,7 @@ RangeTable::Outcome RangeTable::Read(GuestAddress address,
                     /*write=*/false);
     const std::span<std::byte> piece = rest.first(call.piece());
     if (call.entry() == nullptr) {
-      piece[0] = std::byte{0xFF};
+      std::fill(piece.begin(), piece.end(), std::byte{0xFF});
       outcome.unclaimed = true;
     } else {
       outcome.claimed = true;

@@ -39,8 +39,9 @@ struct PciBarInfo {
 
 // A PCI function.
 //
-// Life: created; Connect() when it gets a place; used by vCPU threads; Disconnect()
-// when it leaves; destroyed. Config accesses come only between the two.
+// Life: created; Connect() when it gets a place; used by vCPU threads;
+// Disconnect() when it leaves; destroyed. Config accesses come only between the
+// two.
 class PciDevice {
  public:
   PciDevice() = default;
@@ -66,7 +67,8 @@ class PciDevice {
   // reads all ones and writes nothing. Unused bytes read 0. What the access
   // implies (BAR moved, decoding or bus mastering switched, vectors masked) is
   // in effect when Write returns.
-  // Threads: any vCPU thread; the function synchronizes. Does not wait.
+  // Threads: any vCPU thread; the function synchronizes. Waits for nothing but
+  // other vCPUs' writes of the same function.
   // Source: PCI Local Bus 3.0, chapter 6.
   virtual uint32_t ReadConfig(uint16_t offset, uint8_t width) = 0;
   virtual void WriteConfig(uint16_t offset, uint8_t width, uint32_t value) = 0;
