@@ -33,8 +33,7 @@ class DispatchMmioBus final : public MmioBus {
       std::string name, std::shared_ptr<const MemoryBacking> backing,
       uint64_t offset, uint64_t size_bytes) override;
   absl::StatusOr<std::unique_ptr<MmioMapping>> MapDoorbell(
-      std::string name, uint32_t width_bytes,
-      const EventFd* doorbell) override;
+      std::string name, uint32_t width_bytes, const EventFd* doorbell) override;
 
   // One guest access, of any address, size (0 to 8 and more) and alignment. A
   // size other than 1, 2, 4, 8, or one that crosses the end of a mapping, is

@@ -51,8 +51,8 @@ class MmioMapping {
 
   // Puts the mapping at `base`, or nowhere for nullopt. Atomic for other vCPUs:
   // an access sees the old place or the new one. Never waits for handler calls
-  // in progress, so it is what a config write on a vCPU thread uses to move a BAR
-  // or to turn memory decoding off.
+  // in progress, so it is what a config write on a vCPU thread uses to move a
+  // BAR or to turn memory decoding off.
   //
   // On error the mapping stays where it was:
   //   InvalidArgument    the range would wrap or is not aligned as required.

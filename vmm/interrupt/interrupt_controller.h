@@ -11,8 +11,8 @@
 
 namespace vmsg::vmm {
 
-// What a function writes to raise an interrupt. The guest programmed address and
-// data; the requester id is the function's own (bus << 8 | device << 3 |
+// What a function writes to raise an interrupt. The guest programmed address
+// and data; the requester id is the function's own (bus << 8 | device << 3 |
 // function) and lets an interrupt-remapping implementation check the source.
 struct MsiMessage {
   uint64_t address = 0;  // guest-physical
@@ -32,8 +32,8 @@ class MsiRoute {
   // Takes the route out. Triggers in progress on other threads must be over.
   virtual ~MsiRoute() = default;
 
-  // Replaces the message. A Trigger() that starts after it returned uses the new
-  // one; one that runs at the same time uses the old or the new one, whole.
+  // Replaces the message. A Trigger() that starts after it returned uses the
+  // new one; one that runs at the same time uses the old or the new one, whole.
   //
   //   InvalidArgument      this controller has no target at that address; the
   //                        old message stays.
@@ -44,8 +44,9 @@ class MsiRoute {
   // Raises the interrupt of this route in the guest. The guest programmed the
   // address: implementations check it before they use it.
   //
-  //   OK                   accepted for delivery; a vCPU may not have seen it yet.
-  //   FailedPrecondition   no message set, or the controller is shut down; do
+  //   OK                   accepted for delivery; a vCPU may not have seen it
+  //   yet. FailedPrecondition   no message set, or the controller is shut down;
+  //   do
   //                        not retry.
   //   Unavailable          the injection path is full; nothing was sent, the
   //                        caller may retry.

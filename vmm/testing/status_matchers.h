@@ -85,7 +85,7 @@ inline status_matchers_internal::StatusMatcher IsOk() {
 // Declares or assigns `lhs` from the value of a StatusOr expression; ends the
 // test with the status when there is none. Two statements: not for the body of
 // an unbraced `if`.
-#define ASSERT_OK_AND_ASSIGN(lhs, ...)                                      \
+#define ASSERT_OK_AND_ASSIGN(lhs, ...)                                     \
   VMSG_ASSERT_OK_AND_ASSIGN_IMPL(VMSG_STATUS_CONCAT(status_or_, __LINE__), \
                                  lhs, (__VA_ARGS__))
 

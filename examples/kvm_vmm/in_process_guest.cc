@@ -1,0 +1,113 @@
+#include "examples/kvm_vmm/in_process_guest.h"
+
+#include <atomic>
+#include <deque>
+#include <span>
+#include <thread>
+#include <utility>
+
+#include "guest/driver/testing/in_process_platform.h"
+#include "guest/payload/entropy_program.h"
+#include "vmm/base/mutex.h"
+
+namespace vmsg::example {
+namespace {
+
+// The console of the program: its commands come from Input(), its lines go out.
+class ProgramConsole final : public guest::Console {
+ public:
+  ProgramConsole(guest::InProcessPlatform* platform,
+                 GuestRunner::ConsoleOutput output)
+      : platform_(platform), output_(std::move(output)) {}
+
+  void Type(std::string_view bytes) {
+    {
+      vmm::MutexLock lock(&mutex_);
+      typed_.insert(typed_.end(), bytes.begin(), bytes.end());
+    }
+    platform_->Wake();
+  }
+  void Close() { closed_ = true; }
+
+  void Write(std::span<const char> line) override {
+    for (const char c : line) output_(c);
+  }
+  bool Read(char* c) override {
+    vmm::MutexLock lock(&mutex_);
+    if (typed_.empty()) return false;
+    *c = typed_.front();
+    typed_.pop_front();
+    return true;
+  }
+  bool closed() override { return closed_; }
+  uint64_t sleeps() override { return platform_->sleeps(); }
+
+ private:
+  guest::InProcessPlatform* const platform_;
+  GuestRunner::ConsoleOutput output_;
+  std::atomic<bool> closed_{false};
+  vmm::Mutex mutex_;
+  std::deque<char> typed_ ABSL_GUARDED_BY(mutex_);
+};
+
+class InProcessGuest final : public GuestRunner {
+ public:
+  InProcessGuest(std::unique_ptr<guest::InProcessPlatform> platform,
+                 ConsoleOutput console)
+      : platform_(std::move(platform)),
+        console_(platform_.get(), std::move(console)),
+        program_(std::make_unique<guest::EntropyProgram>(platform_.get(),
+                                                         &console_)) {}
+  ~InProcessGuest() override { Stop(); }
+
+  std::string_view accel() const override { return "in-process"; }
+  vmm::MmioBus* mmio() override { return platform_->mmio(); }
+  vmm::PioBus* pio() override { return nullptr; }
+  vmm::InterruptController* interrupts() override {
+    return platform_->interrupts();
+  }
+  vmm::GuestMemory* memory() override { return platform_->memory(); }
+
+  absl::Status Start(EndCallback on_end) override {
+    thread_ = std::thread([this, on_end = std::move(on_end)]() mutable {
+      const bool ok = program_->Run();
+      on_end({ok, ok ? "" : "its program reported an error"});
+    });
+    return absl::OkStatus();
+  }
+
+  void Input(std::string_view bytes) override { console_.Type(bytes); }
+
+  void Stop() override {
+    if (!thread_.joinable()) return;
+    console_.Close();
+    platform_->Shutdown();
+    thread_.join();
+  }
+
+  std::vector<std::pair<std::string, uint64_t>> exits() const override {
+    return {};
+  }
+
+ private:
+  const std::unique_ptr<guest::InProcessPlatform> platform_;
+  ProgramConsole console_;
+  const std::unique_ptr<guest::EntropyProgram> program_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GuestRunner>> CreateInProcessGuest(
+    uint64_t memory_bytes, GuestRunner::ConsoleOutput console) {
+  guest::InProcessPlatform::Options options;
+  options.ram = {{0}, memory_bytes};
+  options.ecam = kEcamBase;
+  absl::StatusOr<std::unique_ptr<guest::InProcessPlatform>> platform =
+      guest::InProcessPlatform::Create(std::move(options));
+  if (!platform.ok()) return platform.status();
+  return std::make_unique<InProcessGuest>(std::move(*platform),
+                                          std::move(console));
+}
+
+}  // namespace vmsg::example

@@ -1,0 +1,223 @@
+// A whole virtual machine monitor around the vmsg library: the embedder's view.
+// docs/embedding.md walks through it.
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "devices/factories/rng_factory.h"
+#include "examples/kvm_vmm/entropy_log.h"
+#include "examples/kvm_vmm/in_process_guest.h"
+#include "examples/kvm_vmm/kvm_guest.h"
+#include "examples/kvm_vmm/machine.h"
+#include "examples/kvm_vmm/options.h"
+#include "vmm/base/stream_log_sink.h"
+#include "vmm/control/control_server.h"
+#include "vmm/event/epoll_event_loop.h"
+#include "vmm/kvm/kvm_vm.h"
+
+namespace vmsg::example {
+namespace {
+
+int Fail(const absl::Status& status) {
+  std::cerr << "kvm_vmm: " << status << "\n";
+  return 1;
+}
+
+void PrintConsole(char c) {
+  std::cout << c;
+  if (c == '\n') std::cout << std::flush;
+}
+
+// KVM where it can be opened. A KVM that opens and then fails is an error.
+absl::StatusOr<std::unique_ptr<GuestRunner>> CreateGuest(
+    const Options& options) {
+  if (options.accel != Accel::kInProcess) {
+    absl::StatusOr<std::unique_ptr<GuestRunner>> guest =
+        CreateKvmGuest(options.kernel, options.memory_bytes, PrintConsole);
+    if (guest.ok() || options.accel == Accel::kKvm ||
+        !vmm::KvmVm::CannotBeOpened(guest.status())) {
+      return guest;
+    }
+    std::cerr << "kvm_vmm: " << guest.status().message()
+              << "; the guest runs in-process instead\n";
+  }
+  return CreateInProcessGuest(options.memory_bytes, PrintConsole);
+}
+
+std::string StatsJson(const GuestRunner& guest, const Machine& machine,
+                      const EntropyLog& entropy, const GuestEnd& end) {
+  std::vector<std::string> functions;
+  for (const auto& function : machine.functions()) {
+    std::vector<std::string> fifos;
+    for (uint32_t i = 0; i < function->num_fifos(); ++i) {
+      const auto& counters = function->fifo_counters(i);
+      fifos.push_back(absl::StrFormat(
+          R"({"interrupts":%d,"wakeups":%d,"packets_in":%d,"packets_out":%d})",
+          function->interrupts_delivered(i), counters.wakeups.value(),
+          counters.packets_in.value(), counters.packets_out.value()));
+    }
+    functions.push_back(absl::StrFormat(R"({"id":"%s","fifos":[%s]})",
+                                        function->id(),
+                                        absl::StrJoin(fifos, ",")));
+  }
+  std::vector<std::string> sources;
+  for (const EntropyTotals& totals : entropy.totals()) {
+    sources.push_back(absl::StrFormat(R"({"bytes":%d,"fnv1a":"0x%016x"})",
+                                      totals.bytes, totals.fnv1a));
+  }
+  std::vector<std::string> exits;
+  for (const auto& [name, count] : guest.exits()) {
+    exits.push_back(absl::StrFormat(R"("%s":%d)", name, count));
+  }
+  return absl::StrFormat(
+      R"({"accel":"%s","ok":%s,"functions":[%s],"entropy":[%s],"exits":{%s}})",
+      std::string(guest.accel()), end.ok ? "true" : "false",
+      absl::StrJoin(functions, ","), absl::StrJoin(sources, ","),
+      absl::StrJoin(exits, ","));
+}
+
+// Standard input goes to the guest's console. A file can't be watched, and need
+// not be: it is all there.
+class ConsoleInput {
+ public:
+  ConsoleInput(GuestRunner* guest, vmm::EventLoop* loop) : guest_(guest) {
+    auto watch = loop->Watch(STDIN_FILENO, vmm::FdEvents::kReadable,
+                             [this](vmm::FdEvents) { Read(); });
+    if (watch.ok()) {
+      watch_ = std::move(*watch);
+    } else {
+      while (Read()) continue;
+    }
+  }
+
+ private:
+  bool Read() {
+    char buffer[256];
+    const ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
+    if (n > 0) {
+      guest_->Input(std::string_view(buffer, static_cast<size_t>(n)));
+      return true;
+    }
+    if (n == 0 && watch_ != nullptr) watch_->SetEvents(vmm::FdEvents::kNone);
+    return n < 0 && errno == EINTR;
+  }
+
+  GuestRunner* const guest_;
+  std::unique_ptr<vmm::FdWatch> watch_;
+};
+
+// Plugs the devices of the command line, the way an operator would.
+absl::Status ColdPlug(const std::vector<control::AttachRequest>& requests,
+                      control::DeviceManager* manager,
+                      vmm::EpollEventLoop* control_loop) {
+  absl::Status result;
+  size_t missing = requests.size();
+  for (const control::AttachRequest& request : requests) {
+    manager->Attach(request, [&](control::OperationStatus status,
+                                 const control::DeviceRecord&) {
+      result.Update(status.ToStatus());
+      --missing;
+    });
+  }
+  while (missing != 0) control_loop->RunOnce(vmm::Duration(-1));
+  return result;
+}
+
+int RunVmm(const Options& options) {
+  // Before any thread is there, so that all of them inherit it.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  const vmm::UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC));
+
+  vmm::StreamLogSink log(STDERR_FILENO);
+  EntropyLog entropy;
+  devices::RngFactory rng([&entropy] { return entropy.NewSource(); });
+
+  auto loop = vmm::EpollEventLoop::Create();
+  if (!loop.ok()) return Fail(loop.status());
+  vmm::EpollEventLoop* const control_loop = loop->get();
+  auto guest = CreateGuest(options);
+  if (!guest.ok()) return Fail(guest.status());
+  auto machine = Machine::Create(options.functions, guest->get(), {&rng},
+                                 control_loop, &log);
+  if (!machine.ok()) return Fail(machine.status());
+  (*machine)->Start();
+  if (absl::Status status =
+          ColdPlug(options.devices, (*machine)->manager(), control_loop);
+      !status.ok()) {
+    return Fail(status);
+  }
+
+  GuestEnd end{false, "interrupted"};
+  auto interrupted = control_loop->Watch(
+      signal_fd.get(), vmm::FdEvents::kReadable,
+      [control_loop](vmm::FdEvents) { control_loop->Stop(); });
+  if (!interrupted.ok()) return Fail(interrupted.status());
+  absl::Status status = (*guest)->Start([&end, control_loop](GuestEnd result) {
+    control_loop->Post([&end, control_loop, result = std::move(result)] {
+      end = result;
+      control_loop->Stop();
+    });
+  });
+  if (!status.ok()) return Fail(status);
+  // Before the devices go, on every way out.
+  absl::Cleanup stop_guest = [&guest] { (*guest)->Stop(); };
+
+  // After the guest has its first instruction: gRPC takes its time to start.
+  std::unique_ptr<control::ControlServer> server;
+  if (!options.control_path.empty()) {
+    auto started = control::ControlServer::Start(
+        {options.control_path, options.reflection}, (*machine)->manager(),
+        control_loop, &log);
+    if (!started.ok()) return Fail(started.status());
+    server = std::move(*started);
+  }
+  const ConsoleInput console(guest->get(), control_loop);
+  control_loop->Run();
+
+  std::move(stop_guest).Invoke();
+  server.reset();
+  std::cout << std::flush;
+  if (!options.stats_file.empty()) {
+    std::ofstream stats(options.stats_file);
+    stats << StatsJson(**guest, **machine, entropy, end) << "\n";
+    if (!stats.flush()) {
+      return Fail(absl::UnknownError(
+          absl::StrCat("cannot write ", options.stats_file)));
+    }
+  }
+  machine->reset();
+  if (!end.ok) std::cerr << "kvm_vmm: the guest failed: " << end.detail << "\n";
+  return end.ok ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace vmsg::example
+
+int main(int argc, char** argv) {
+  const vmsg::example::ParsedOptions parsed =
+      vmsg::example::ParseOptions(argc, argv);
+  std::cout << parsed.output;
+  std::cerr << parsed.error;
+  if (!parsed.options.has_value()) return parsed.exit_code;
+  return vmsg::example::RunVmm(*parsed.options);
+}

@@ -1,0 +1,106 @@
+#include "examples/kvm_vmm/options.h"
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <sstream>
+#include <utility>
+
+#include "devices/factories/device_option.h"
+
+namespace vmsg::example {
+namespace {
+
+constexpr int kExitUsage = 2;
+constexpr uint64_t kMiB = 1 << 20;
+
+absl::Status AddDevice(const std::string& text, Options* options) {
+  const absl::StatusOr<devices::DeviceOption> option =
+      devices::ParseDeviceOption(text);
+  if (!option.ok()) return option.status();
+  if (devices::IsAmpPciFunction(*option)) {
+    absl::StatusOr<amp::AmpPciOptions> function =
+        devices::ToAmpPciOptions(*option);
+    if (!function.ok()) return function.status();
+    options->functions.push_back(std::move(*function));
+    return absl::OkStatus();
+  }
+  absl::StatusOr<control::AttachRequest> request =
+      devices::ToAttachRequest(*option);
+  if (!request.ok()) return request.status();
+  options->devices.push_back(std::move(*request));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+ParsedOptions ParseOptions(int argc, const char* const* argv) {
+  Options options;
+  uint64_t memory_mib = 64;
+  std::string control;
+  std::vector<std::string> devices;
+  const std::map<std::string, Accel> accels = {
+      {"auto", Accel::kAuto},
+      {"kvm", Accel::kKvm},
+      {"in-process", Accel::kInProcess}};
+
+  CLI::App app(
+      "kvm_vmm is a small virtual machine monitor around the vmsg library. The "
+      "guest's console is standard input and output, the log goes to standard "
+      "error.");
+  app.name("kvm_vmm");
+  app.add_option("--accel", options.accel,
+                 "What runs the guest. auto: KVM, and in-process only if "
+                 "/dev/kvm can't be opened")
+      ->transform(CLI::CheckedTransformer(accels))
+      ->default_str("auto");
+  app.add_option("--kernel", options.kernel,
+                 "ELF image of the guest (not used in-process)");
+  app.add_option("--memory", memory_mib, "RAM of the guest in MiB")
+      ->check(CLI::Range(4, 3072))
+      ->default_str("64");
+  app.add_option("--control", control,
+                 "Serve the hot-plug API on this socket: unix:PATH");
+  app.add_flag("!--no-reflection", options.reflection,
+               "Do not offer the API's description to generic gRPC clients");
+  app.add_option("--device", devices, devices::kDeviceOptionHelp)
+      ->allow_extra_args(false);
+  app.add_option("--stats", options.stats_file,
+                 "Write counts as JSON to this file at the end");
+
+  ParsedOptions parsed;
+  const auto usage_error = [&parsed](const std::string& message) {
+    parsed.exit_code = kExitUsage;
+    parsed.error = "kvm_vmm: " + message + "\n";
+    return parsed;
+  };
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out;
+    std::ostringstream err;
+    parsed.exit_code = app.exit(error, out, err) == 0 ? 0 : kExitUsage;
+    parsed.output = out.str();
+    parsed.error = err.str();
+    return parsed;
+  }
+  options.memory_bytes = memory_mib * kMiB;
+  if (!control.empty()) {
+    const std::string scheme = "unix:";
+    if (control.rfind(scheme, 0) != 0 || control.size() == scheme.size()) {
+      return usage_error("--control: write unix:PATH");
+    }
+    options.control_path = control.substr(scheme.size());
+  }
+  for (const std::string& device : devices) {
+    if (absl::Status status = AddDevice(device, &options); !status.ok()) {
+      return usage_error(std::string(status.message()));
+    }
+  }
+  if (options.accel != Accel::kInProcess && options.kernel.empty()) {
+    return usage_error("--kernel: needed unless --accel=in-process");
+  }
+  parsed.options = std::move(options);
+  return parsed;
+}
+
+}  // namespace vmsg::example
