@@ -170,7 +170,7 @@ TEST_P(EventLoopTest, ADroppedClosureMayOwnWhatBelongsToTheLoop) {
   timer->Arm(seconds(1));
   before->Signal();
   loop().Post([watch = std::move(watch), timer = std::move(timer),
-               before = std::move(before), after, this] {});
+               before = std::move(before), after] {});
   after->Signal();
   after.reset();
   DestroyLoop();  // Checks that nothing is left, and the sanitizers do.
