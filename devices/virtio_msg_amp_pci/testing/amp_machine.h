@@ -1,0 +1,71 @@
+// AmpMachine: one function with everything around it, on a loop and a clock
+// that the test drives.
+
+#ifndef VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_TESTING_AMP_MACHINE_H_
+#define VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_TESTING_AMP_MACHINE_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "devices/virtio_msg_amp_pci/amp_pci_device.h"
+#include "devices/virtio_msg_amp_pci/testing/raw_guest.h"
+#include "vmm/base/check.h"
+#include "vmm/base/log.h"
+#include "vmm/bus/dispatch_bus.h"
+#include "vmm/memory/guest_memory.h"
+#include "vmm/testing/fake_interrupt_controller.h"
+#include "vmm/testing/manual_event_loop.h"
+
+namespace vmsg::amp {
+
+// Keeps the lines.
+class RememberingLogSink final : public vmm::LogSink {
+ public:
+  void Write(const vmm::LogRecord& record) override {
+    lines.push_back(std::string(record.source) + ": " +
+                    std::string(record.message));
+  }
+  std::vector<std::string> lines;
+};
+
+struct AmpMachine {
+  static constexpr vmm::GuestAddress kRam{0x100000};
+  static constexpr uint64_t kRamBytes = 0x100000;
+
+  // The guest has not started: call guest->Start().
+  explicit AmpMachine(const AmpPciOptions& options = {},
+                      bool bus_doorbells = true)
+      : mmio(bus_doorbells) {
+    auto ram = vmm::MemoryBacking::CreateAnonymous(kRamBytes, "ram");
+    VMSG_CHECK(ram.ok());
+    VMSG_CHECK(
+        memory.Add({.range = {kRam, kRamBytes}, .backing = *std::move(ram)})
+            .ok());
+    auto created = AmpPciDevice::Create(options, &memory, {&loop}, &log);
+    VMSG_CHECK(created.ok());
+    device = *std::move(created);
+    guest.emplace(device.get(), &mmio, &interrupts);
+  }
+
+  // Moves what can move; then the packets that FIFO `n` has for the driver.
+  std::vector<Bytes> Run(uint32_t n = 0) {
+    loop.RunUntilIdle();
+    return guest->TakeAll(n);
+  }
+
+  RememberingLogSink log;
+  vmm::ManualEventLoop loop;
+  vmm::GuestMemory memory;
+  vmm::DispatchMmioBus mmio;
+  vmm::FakeInterruptController interrupts;
+  std::unique_ptr<AmpPciDevice> device;
+  std::optional<RawGuest> guest;  // goes first: disconnects the device
+};
+
+}  // namespace vmsg::amp
+
+#endif  // VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_TESTING_AMP_MACHINE_H_
