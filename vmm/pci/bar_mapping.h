@@ -8,13 +8,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "vmm/base/guest_address.h"
 #include "vmm/bus/mmio_bus.h"
-#include "vmm/pci/pci_function.h"
+#include "vmm/pci/pci_bar.h"
 
 namespace vmsg::vmm {
 

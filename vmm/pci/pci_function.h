@@ -17,12 +17,11 @@
 
 #include "absl/status/status.h"
 #include "vmm/base/counter.h"
-#include "vmm/base/event_fd.h"
 #include "vmm/base/mutex.h"
 #include "vmm/bus/mmio_bus.h"
 #include "vmm/memory/dma_space.h"
-#include "vmm/memory/guest_memory.h"
 #include "vmm/pci/msix_table.h"
+#include "vmm/pci/pci_bar.h"
 #include "vmm/pci/pci_device.h"
 
 namespace vmsg::vmm {
@@ -36,20 +35,6 @@ struct PciIdentity {
   uint8_t prog_if = 0;
   uint16_t subsystem_vendor_id = 0;
   uint16_t subsystem_id = 0;
-};
-
-// A doorbell inside a register BAR: a 4-byte write there signals the EventFd.
-struct PciDoorbell {
-  uint64_t offset = 0;             // in the BAR
-  const EventFd* event = nullptr;  // borrowed, outlives the function's life
-};
-
-// One memory BAR: registers (a handler), or memory (a backing), exactly one.
-struct PciBar {
-  PciBarInfo info;
-  IoHandler* handler = nullptr;        // borrowed; typically the device itself
-  std::vector<PciDoorbell> doorbells;  // with a handler only; 4-aligned
-  std::shared_ptr<const MemoryBacking> memory;  // from its start
 };
 
 // Where the MSI-X structures are. The named BAR is created by PciFunction and
