@@ -35,7 +35,12 @@ namespace vmsg::vmm {
 //                fault, which the VMM reports with the registers
 //   local APIC   at 0xFEE00000, enabled in IA32_APIC_BASE; its spurious vector
 //                register disables it in software, as after reset
-//   8259 PICs    uninitialised; the guest masks or ignores them
+//   8259 PICs    as after reset: nothing masked, vectors from 0 up, and wired
+//   to
+//                the boot processor. A guest that uses the I/O APIC masks them
+//                (0xFF to ports 0x21 and 0xA1) before it turns interrupts on,
+//                or an edge on a line is taken twice, once as an exception
+//                vector
 //
 // The first 4 GiB are mapped in 2 MiB pages, present, writable and executable.
 // Those from kDeviceHole up have PCD and PWT set: PCI windows, ECAM, I/O APIC
