@@ -266,6 +266,19 @@ TEST_P(SplitQueueTest, DriverDoesNotKickWhileTheDeviceIsAtWork) {
   EXPECT_FALSE(driver_.ShouldKick());
 }
 
+TEST_P(SplitQueueTest, DriverKicksForANewChainWhileOthersAreOwed) {
+  AddWritable();
+  AddWritable();
+  EXPECT_TRUE(driver_.ShouldKick());
+  DescriptorChain first;
+  DescriptorChain second;
+  ASSERT_EQ(queue_->Pop(&first), PopResult::kChain);
+  ASSERT_EQ(queue_->Pop(&second), PopResult::kChain);
+  EXPECT_FALSE(queue_->EnableNotifications());
+  AddWritable();
+  EXPECT_TRUE(driver_.ShouldKick());
+}
+
 TEST_P(SplitQueueTest, EnablingFindsTheChainThatCameJustBefore) {
   queue_->DisableNotifications();
   AddWritable();
