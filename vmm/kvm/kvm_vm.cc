@@ -19,6 +19,8 @@ namespace {
 constexpr std::array<uint32_t, 3> kChips = {
     KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC};
 
+constexpr uint32_t kIrqLines = 24;  // the I/O APIC's
+
 // Without one of these nothing in this package works. All are in every kernel
 // since 4.11.
 constexpr struct {
@@ -156,6 +158,19 @@ absl::Status KvmVm::Reset() {
     const int result = KvmIoctl(fd(), KVM_SET_PIT2, &chips_->pit);
     if (result < 0) return KvmStatus("KVM_SET_PIT2", -result);
   }
+  return absl::OkStatus();
+}
+
+absl::Status KvmVm::SetIrqLine(uint32_t gsi, bool high) {
+  if (gsi >= kIrqLines) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there is no interrupt line ", gsi));
+  }
+  kvm_irq_level line = {};
+  line.irq = gsi;
+  line.level = high ? 1 : 0;
+  const int result = KvmIoctl(fd(), KVM_IRQ_LINE, &line);
+  if (result < 0) return KvmStatus("KVM_IRQ_LINE", -result);
   return absl::OkStatus();
 }
 

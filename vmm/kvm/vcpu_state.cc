@@ -142,6 +142,10 @@ absl::Status ApplyCpuState(int vcpu_fd, const CpuState& state) {
   regs.rsi = state.rsi;
   result = KvmIoctl(vcpu_fd, KVM_SET_REGS, &regs);
   if (result < 0) return KvmStatus("KVM_SET_REGS", -result);
+
+  const kvm_mp_state runnable = {.mp_state = KVM_MP_STATE_RUNNABLE};
+  result = KvmIoctl(vcpu_fd, KVM_SET_MP_STATE, &runnable);
+  if (result < 0) return KvmStatus("KVM_SET_MP_STATE", -result);
   return absl::OkStatus();
 }
 

@@ -20,7 +20,7 @@ namespace vmsg::vmm {
 absl::Status SetSupportedCpuid(const KvmVm& vm, int vcpu_fd, uint32_t apic_id);
 
 // General registers that `state` does not name become 0; system registers that
-// it does not name stay.
+// it does not name stay. Makes the vCPU runnable.
 absl::Status ApplyCpuState(int vcpu_fd, const CpuState& state);
 
 // General, segment and control registers, a few to a line. Never fails: where
