@@ -88,11 +88,12 @@ void BusHarness::Start(uint16_t dev, uint32_t num_queues, uint32_t low_features,
 
 virtio::QueueConfig BusHarness::QueuePlace(uint16_t dev, uint32_t index,
                                            uint32_t size) {
+  // Where a FakeDriverQueue at this base has its areas. virtio 1.2, 2.7.
   const uint64_t base = 0x1000 + 0x4000 * uint64_t{dev} + 0x1000 * index;
-  return virtio::QueueConfig{.size = size,
-                             .desc = {base},
-                             .driver = {base + 0x400},
-                             .device = {base + 0x800}};
+  const uint64_t driver = base + (16 * uint64_t{size} + 63) / 64 * 64;
+  const uint64_t device = driver + (6 + 2 * uint64_t{size} + 63) / 64 * 64;
+  return virtio::QueueConfig{
+      .size = size, .desc = {base}, .driver = {driver}, .device = {device}};
 }
 
 Bytes BusHarness::SetVqueueFor(uint16_t dev, uint32_t index, uint32_t size) {

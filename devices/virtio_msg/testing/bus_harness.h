@@ -44,6 +44,8 @@ class BusHarness {
   // Runs the loop for `time` and returns what came.
   std::vector<Received> RunFor(vmm::Duration time);
 
+  // The driver finds what is plugged, so that no READY is owed.
+  void Enumerate() { Ask(GetDevicesRequest(0, MessageBusOptions::kSlots)); }
   // The driver's way to DRIVER_OK. `features` is the lowest two words; queue 0
   // to num_queues - 1 are configured from the start of memory on.
   void Start(uint16_t dev, uint32_t num_queues = 1, uint32_t low_features = 0,
