@@ -3,7 +3,9 @@
 #include <string>
 #include <utility>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "devices/virtio/virtio_device.h"
 #include "devices/virtio_msg/message_bus.h"
 #include "devices/virtio_msg_amp_pci/virtio_pluggable.h"
 #include "vmm/base/check.h"
@@ -94,9 +96,10 @@ absl::Status ChannelBus::Plug(uint32_t slot, uint64_t generation,
         id_.function, "/fifo", id_.fifo, ": takes devices of family ",
         std::string(kVirtioMsgFamily), " only"));
   }
-  return channel_->bus().Plug(
-      slot, generation,
-      static_cast<VirtioPluggable*>(device.get())->TakeDevice());
+  absl::StatusOr<std::unique_ptr<virtio::VirtioDevice>> made =
+      static_cast<VirtioPluggable*>(device.get())->TakeDevice();
+  if (!made.ok()) return made.status();
+  return channel_->bus().Plug(slot, generation, std::move(*made));
 }
 
 absl::Status ChannelBus::Unplug(uint32_t slot, uint64_t generation,

@@ -4,7 +4,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "devices/virtio/testing/dummy_device.h"
+#include "devices/virtio/virtio_device.h"
 #include "devices/virtio_msg_amp_pci/testing/amp_machine.h"
 #include "devices/virtio_msg_amp_pci/testing/raw_guest.h"
 #include "devices/virtio_msg_amp_pci/virtio_pluggable.h"
@@ -99,6 +101,22 @@ TEST_F(ChannelBusTest, RefusesWhatDoesNotFit) {
   EXPECT_THAT(bus_->Plug(3, 2, Dummy()),
               StatusIs(absl::StatusCode::kAlreadyExists));
   EXPECT_EQ(bus_->slot_report(3).generation, 1u);
+}
+
+TEST_F(ChannelBusTest, DeviceThatCannotBeMadeLeavesNoTrace) {
+  using Made = absl::StatusOr<std::unique_ptr<virtio::VirtioDevice>>;
+  EXPECT_THAT(
+      bus_->Plug(3, 1, std::make_unique<VirtioPluggable>([]() -> Made {
+                   return absl::UnavailableError("no entropy");
+                 })),
+      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("no entropy")));
+  EXPECT_THAT(
+      bus_->Plug(3, 2, std::make_unique<VirtioPluggable>([this]() -> Made {
+                   return std::make_unique<virtio::DummyDevice>(
+                       virtio::DummyOptions{}, &m_.loop);
+                 })),
+      IsOk());
+  EXPECT_EQ(bus_->slot_report(3).generation, 2u);
 }
 
 TEST_F(ChannelBusTest, UnplugsTheGenerationThatWasMeant) {

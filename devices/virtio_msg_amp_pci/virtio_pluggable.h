@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
 #include "devices/virtio/virtio_device.h"
 #include "vmm/control/hotplug_bus.h"
 
@@ -16,19 +18,33 @@ namespace vmsg::amp {
 inline constexpr std::string_view kVirtioMsgFamily = "virtio-msg";
 
 // What factories of virtio devices return.
+//
+// A device lives on its bus's loop from its first moment: there it makes its
+// timers. A factory runs elsewhere, so it opens what the device needs and
+// leaves the making to the bus.
 class VirtioPluggable final : public control::Pluggable {
  public:
+  // Makes the device, on the loop that it will live on. Does not block. An
+  // error fails the plug and leaves no trace.
+  using Maker = absl::AnyInvocable<
+      absl::StatusOr<std::unique_ptr<virtio::VirtioDevice>>()>;
+
+  explicit VirtioPluggable(Maker make) : make_(std::move(make)) {}
+
+  // For a caller who is on that loop already.
   explicit VirtioPluggable(std::unique_ptr<virtio::VirtioDevice> device)
       : device_(std::move(device)) {}
 
   std::string_view family() const override { return kVirtioMsgFamily; }
 
-  // Null after the first call.
-  std::unique_ptr<virtio::VirtioDevice> TakeDevice() {
+  // Once, on the loop.
+  absl::StatusOr<std::unique_ptr<virtio::VirtioDevice>> TakeDevice() {
+    if (device_ == nullptr) return make_();
     return std::move(device_);
   }
 
  private:
+  Maker make_;
   std::unique_ptr<virtio::VirtioDevice> device_;
 };
 
