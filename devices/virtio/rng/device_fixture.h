@@ -86,8 +86,8 @@ class RngDeviceFixture : public ::testing::Test {
     Add(length);
     device_->QueueNotify(0);
   }
-  // Length of the next used entry, or -1. Asks for an interrupt at the one after
-  // it.
+  // Length of the next used entry, or -1. Asks for an interrupt at the one
+  // after it.
   int64_t Used() {
     const auto used = driver_.TakeUsed();
     driver_.EnableInterrupts();
