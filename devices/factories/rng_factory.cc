@@ -55,10 +55,12 @@ absl::StatusOr<std::unique_ptr<control::Pluggable>> RngFactory::Create(
     const control::FactoryContext& context) {
   const absl::StatusOr<virtio::RngOptions> options = Parse(config);
   if (!options.ok()) return options.status();
-  absl::StatusOr<std::unique_ptr<virtio::RngDevice>> device =
-      virtio::RngDevice::Create(*options, make_source_(), context.loop);
-  if (!device.ok()) return device.status();
-  return std::make_unique<amp::VirtioPluggable>(std::move(*device));
+  return std::make_unique<amp::VirtioPluggable>(
+      [options = *options, source = make_source_(),
+       loop = context.loop]() mutable
+      -> absl::StatusOr<std::unique_ptr<virtio::VirtioDevice>> {
+        return virtio::RngDevice::Create(options, std::move(source), loop);
+      });
 }
 
 }  // namespace vmsg::devices

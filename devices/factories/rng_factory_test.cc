@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "devices/virtio/virtio_device.h"
+#include "devices/virtio_msg_amp_pci/virtio_pluggable.h"
 #include "proto/vmsg/control/v1alpha1/hotplug.pb.h"
 #include "vmm/testing/manual_event_loop.h"
 
@@ -25,7 +27,11 @@ TEST(RngFactoryTest, MakesADeviceFromTheDefaultConfig) {
   EXPECT_EQ(factory.kind(), "rng");
   const auto device = factory.Create(Serialized(RngConfig()), {&loop});
   ASSERT_TRUE(device.ok()) << device.status();
-  EXPECT_EQ((*device)->family(), "virtio-msg");
+  ASSERT_EQ((*device)->family(), "virtio-msg");
+  const auto made =
+      static_cast<amp::VirtioPluggable*>(device->get())->TakeDevice();
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ((*made)->device_id(), virtio::kDeviceIdEntropy);
 }
 
 TEST(RngFactoryTest, EachDeviceGetsASourceOfItsOwn) {

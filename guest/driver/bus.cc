@@ -18,18 +18,29 @@ Bus::Bus(Platform* platform, Fifo* fifo, const BusOptions& options)
     : platform_(platform), fifo_(fifo), options_(WithinPackets(options)) {}
 
 Error Bus::Poll() {
-  // One round of the queue at most, so that a device that never stops sending
-  // does not keep us here.
-  constexpr int kMaxPackets = 64;
-  Packet packet;
-  for (int i = 0; i < kMaxPackets && fifo_->Receive(&packet); ++i) {
-    ++counters_.received;
-    fifo_->CommitReceived();
-    Handle(packet);
+  const uint64_t count = platform_->InterruptCount(options_.interrupt);
+  if (!drained_ || count != drained_count_) {
+    drained_ = true;
+    drained_count_ = count;
+    Drain();
   }
   AnswerPings();
   return fifo_->state() == FifoState::kBroken ? Error::kFifoBroken
                                               : Error::kNone;
+}
+
+void Bus::Drain() {
+  // One round of the queue at most, so that a device that never stops sending
+  // does not keep us here.
+  constexpr int kMaxPackets = 64;
+  Packet packet;
+  int taken = 0;
+  for (; taken < kMaxPackets && fifo_->Receive(&packet); ++taken) {
+    ++counters_.received;
+    fifo_->CommitReceived();
+    Handle(packet);
+  }
+  if (taken == kMaxPackets) drained_ = false;  // there may be more
 }
 
 void Bus::Handle(const Packet& packet) {

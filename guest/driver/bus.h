@@ -57,7 +57,11 @@ class Bus {
   Bus(const Bus&) = delete;
   Bus& operator=(const Bus&) = delete;
 
-  // Handles what has arrived, without waiting. kFifoBroken, else kNone.
+  // Handles what interrupts have announced and what was there at the start,
+  // without waiting. It does not look at the FIFO in between: the device raises
+  // the interrupt after everything it sends (amp-pci-device, 4), and taking its
+  // packets before would let interrupts merge that nobody waits for.
+  // kFifoBroken, else kNone.
   Error Poll();
 
   // Sends the request at the start of `message` (encoded, token 0) and waits
@@ -134,6 +138,7 @@ class Bus {
     uint32_t data = 0;
   };
 
+  void Drain();
   void Handle(const Packet& packet);
   void HandleBus(const Header& header, std::span<const std::byte> message);
   void HandleEvent(const Header& header, std::span<const std::byte> message);
@@ -150,6 +155,8 @@ class Bus {
   Counters counters_;
   uint16_t last_token_ = 0;
   Expected expected_;
+  bool drained_ = false;        // at least once, as of:
+  uint64_t drained_count_ = 0;  // InterruptCount()
 
   std::array<DeviceListener*, kDeviceNumbers> listeners_ = {};
   std::array<DeviceEvent, kMaxEvents> events_ = {};

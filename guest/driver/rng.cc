@@ -123,11 +123,13 @@ Error Rng::ReadAll(std::span<std::byte> out, uint64_t* received,
       return error;
     }
     const uint64_t seen = platform->InterruptCount(bus->interrupt());
-    device_->TakeUsed();  // one queue: which one it was is known
+    // One queue: which one it was is known. The ring is looked at when the
+    // device has said so, as on an interrupt.
+    const bool used = device_->TakeUsed() != 0;
     if (device_->needs_reset()) return Error::kNeedsReset;
     bool progress = false;
-    Error error = Error::kNone;
-    while ((error = Reap(out, received, &missing)) == Error::kNone) {
+    Error error = Error::kNotFound;
+    while (used && (error = Reap(out, received, &missing)) == Error::kNone) {
       progress = true;
     }
     if (error != Error::kNotFound) return error;

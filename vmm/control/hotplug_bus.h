@@ -66,9 +66,10 @@ class PluggableFactory {
   // field ("rng.max_bytes_per_period") and what it should be.
   virtual absl::Status Validate(const DeviceConfig& config) const = 0;
 
-  // Opens what the device needs and makes it. May block (files, sockets): it
-  // runs off the FIFO loops, before a slot is touched. On error nothing is left
-  // open.
+  // Opens what the device needs. May block (files, sockets): it runs off the
+  // FIFO loops, before a slot is touched, and so leaves what belongs to the
+  // bus's loop (timers, watches) to the moment when the bus takes the device.
+  // On error nothing is left open.
   virtual absl::StatusOr<std::unique_ptr<Pluggable>> Create(
       const DeviceConfig& config, const FactoryContext& context) = 0;
 };
