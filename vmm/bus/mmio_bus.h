@@ -76,12 +76,16 @@ class MmioBus {
   // Accesses trap to `handler` (borrowed, outlives the mapping). An access that
   // reaches past the end of the range is split or dropped by the bus, never
   // handed on. `name` is for error texts: "amp0 bar0".
+  //   InvalidArgument  the range is empty.
   virtual absl::StatusOr<std::unique_ptr<MmioMapping>> MapHandler(
       std::string name, uint64_t size_bytes, IoHandler* handler) = 0;
 
   // The guest reads and writes [offset, offset + size_bytes) of `backing`
-  // without a trap where the implementation can. All three are multiples of
-  // 4096. Not reachable by DMA.
+  // without a trap where the implementation can. All three, and the base, are
+  // multiples of 4096. Not reachable by DMA. Writes to a read-only backing are
+  // dropped.
+  //   InvalidArgument    not so, empty, or past the end of the backing.
+  //   ResourceExhausted  the implementation has no slot left (KVM).
   virtual absl::StatusOr<std::unique_ptr<MmioMapping>> MapMemory(
       std::string name, std::shared_ptr<const MemoryBacking> backing,
       uint64_t offset, uint64_t size_bytes) = 0;
@@ -89,10 +93,13 @@ class MmioBus {
   // A guest write of exactly `width_bytes` (4) at the place of the mapping
   // signals `doorbell` (borrowed, outlives the mapping), whatever the value,
   // without stalling the vCPU. It lies inside a handler's range and takes
-  // precedence there; reads and other widths go to the handler.
+  // precedence there; reads and other widths go to the handler. It may also
+  // stand where nothing is, while handler and doorbells of a BAR move one after
+  // the other.
   //
-  // Unimplemented: this bus has no such means; the caller lets the handler
-  // signal the EventFd. That is no failure.
+  //   Unimplemented    this bus has no such means; the caller lets the handler
+  //                    signal the EventFd. That is no failure.
+  //   InvalidArgument  an impossible width.
   virtual absl::StatusOr<std::unique_ptr<MmioMapping>> MapDoorbell(
       std::string name, uint32_t width_bytes, const EventFd* doorbell) = 0;
 };

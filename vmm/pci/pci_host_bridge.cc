@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "vmm/base/check.h"
 #include "vmm/pci/pci_config_layout.h"
 
 namespace vmsg::vmm {
