@@ -151,11 +151,24 @@ def _fuzz():
   return results
 
 
+def _demo():
+  """The demo on each way to run a guest that this machine has."""
+  demo = [sys.executable, '-B', 'scripts/lib/demo.py', '--quiet']
+  results = _check('demo in-process', *demo, '--accel=in-process')
+  try:
+    os.close(os.open('/dev/kvm', os.O_RDWR | os.O_CLOEXEC))
+  except OSError as error:
+    reason = '/dev/kvm does not open: %s' % error.strerror
+    return results + [TestResult('demo on KVM', SKIPPED, [reason])]
+  return results + _check('demo on KVM', *demo, '--accel=kvm')
+
+
 def _external_workspace():
   return _check('external workspace', 'tests/external_workspace/check')
 
 
-# Name, what it does, function, whether --quick runs it.
+# Name, what it does, function, whether --quick runs it; None: only when asked
+# for with --stage, as scripts/presubmit does.
 _STAGES = [
     ('format', 'clang-format on every C++ file', _format, True),
     ('scripts', 'unit tests of the scripts', _scripts, True),
@@ -167,9 +180,11 @@ _STAGES = [
     ('clang', 'build by clang with thread-safety analysis', _clang, False),
     ('fuzz', 'each fuzz target for %d s with libFuzzer' % _FUZZ_SECONDS, _fuzz,
      False),
-    ('tidy', 'clang-tidy on every C++ file that is not a test', _tidy, False),
+    ('demo', 'the demo, on KVM and in-process', _demo, True),
     ('external', 'another workspace that depends on this one',
      _external_workspace, False),
+    ('tidy', 'clang-tidy on every C++ file that is not a test; only with --stage',
+     _tidy, None),
 ]
 
 
@@ -216,7 +231,7 @@ def main():
     if arguments.stage:
       if name not in arguments.stage:
         continue
-    elif arguments.quick and not quick:
+    elif quick is None or (arguments.quick and not quick):
       continue
     print('==== %s: %s' % (name, what), flush=True)
     start = time.monotonic()
