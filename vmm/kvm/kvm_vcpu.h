@@ -110,8 +110,8 @@ class KvmVcpu {
   // Stops and joins. Not on the vCPU's own thread.
   ~KvmVcpu();
 
-  // Registers to begin with; what `state` does not name stays. The vCPU is ready
-  // to run: no longer halted, no longer waiting for a SIPI.
+  // Registers to begin with; what `state` does not name stays. The vCPU is
+  // ready to run: no longer halted, no longer waiting for a SIPI.
   //   FailedPrecondition  running.
   //   Internal            the kernel refused.
   absl::Status SetState(const CpuState& state);

@@ -81,8 +81,8 @@ class KvmVm {
   // vCPUs are stopped. Internal: the kernel refused; reset is incomplete.
   absl::Status Reset();
 
-  // Sets the level of pin `gsi` (0 to 23) of the I/O APIC, and of the PICs for 0
-  // to 15: how a legacy device of the VMM's own (a serial port) interrupts. A
+  // Sets the level of pin `gsi` (0 to 23) of the I/O APIC, and of the PICs for
+  // 0 to 15: how a legacy device of the VMM's own (a serial port) interrupts. A
   // rising edge is what an edge-triggered entry takes; a level is held until it
   // is set low. One system call.
   //   InvalidArgument  no such pin.

@@ -114,8 +114,8 @@ class TestMachine {
   absl::Status Load(const GuestCode& code);
 
   // Makes an IDT whose kVector runs `body`, then signals end of interrupt and
-  // returns. Appends to `code` what loads it, masks the PICs and turns the local
-  // APIC on.
+  // returns. Appends to `code` what loads it, masks the PICs and turns the
+  // local APIC on.
   absl::Status HandleInterrupt(const GuestCode& body, GuestCode* code);
 
   void WriteRam(uint64_t address, std::span<const std::byte> bytes);
