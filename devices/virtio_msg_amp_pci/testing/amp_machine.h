@@ -40,10 +40,11 @@ struct AmpMachine {
   explicit AmpMachine(const AmpPciOptions& options = {},
                       bool bus_doorbells = true)
       : mmio(bus_doorbells) {
-    auto ram = vmm::MemoryBacking::CreateAnonymous(kRamBytes, "ram");
-    VMSG_CHECK(ram.ok());
+    auto made = vmm::MemoryBacking::CreateAnonymous(kRamBytes, "ram");
+    VMSG_CHECK(made.ok());
+    ram = *std::move(made);
     VMSG_CHECK(
-        memory.Add({.range = {kRam, kRamBytes}, .backing = *std::move(ram)})
+        memory.Add({.range = {kRam, kRamBytes}, .backing = ram})
             .ok());
     auto created = AmpPciDevice::Create(options, &memory, {&loop}, &log);
     VMSG_CHECK(created.ok());
@@ -58,6 +59,7 @@ struct AmpMachine {
   }
 
   RememberingLogSink log;
+  std::shared_ptr<const vmm::MemoryBacking> ram;
   vmm::ManualEventLoop loop;
   vmm::GuestMemory memory;
   vmm::DispatchMmioBus mmio;
