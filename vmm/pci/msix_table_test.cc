@@ -19,7 +19,6 @@ constexpr uint32_t kVectors = 3;
 constexpr uint16_t kRequester = 0x0018;
 // Offsets in an entry; PCI Local Bus 3.0, 6.8.2.6.
 constexpr uint64_t kAddressLow = 0;
-constexpr uint64_t kAddressHigh = 4;
 constexpr uint64_t kData = 8;
 constexpr uint64_t kControl = 12;
 constexpr uint64_t kEntrySize = 16;
