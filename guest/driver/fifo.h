@@ -15,7 +15,7 @@ inline constexpr size_t kPacketBytes = 64;
 inline constexpr uint64_t kFifoWindowBytes = 16 * 1024;
 
 // A packet in private memory.
-struct alignas(64) Packet {
+struct alignas(8) Packet {
   std::array<std::byte, kPacketBytes> bytes = {};
 };
 
