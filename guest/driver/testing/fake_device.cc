@@ -79,7 +79,7 @@ bool FakeDevice::Send(const MessageBytes& message) {
   ZeroShared(slot, kPacketBytes);
   CopyToShared(slot, message.data(), std::min(message.size(), kPacketBytes));
   StoreRelease<uint32_t>(window + kDeviceHead, next);
-  platform_->Raise(kInterrupt);
+  platform_->Raise(interrupt);
   return true;
 }
 

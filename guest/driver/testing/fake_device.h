@@ -57,6 +57,7 @@ class FakeDevice {
 
   // --- The device; change at will. ---
 
+  uint32_t interrupt = kInterrupt;  // Interrupt::id that it raises
   uint16_t number = 5;
   uint32_t present = 1u << 5;  // what GET_DEVICES shows
   uint32_t device_id = 4;
