@@ -1,0 +1,45 @@
+#include "benchmarks/amp_driver.h"
+
+#include <utility>
+
+#include "vmm/base/check.h"
+
+namespace vmsg::bench {
+namespace {
+
+constexpr vmm::GuestRange kPciWindow{{0xE8000000}, 0x1000000};
+
+// What a benchmark can't go on without.
+template <typename T>
+T Value(absl::StatusOr<T> value) {
+  VMSG_CHECK(value.ok(), std::string(value.status().message()));
+  return *std::move(value);
+}
+
+}  // namespace
+
+AmpDriver::AmpDriver(const amp::AmpPciOptions& options, vmm::EventLoop* loop,
+                     vmm::InterruptController* interrupts) {
+  guest::InProcessPlatform::Options machine;
+  const vmm::GuestAddress ecam = machine.ecam;
+  platform_ = Value(guest::InProcessPlatform::Create(std::move(machine)));
+  device_ = Value(
+      amp::AmpPciDevice::Create(options, platform_->memory(), {loop}, nullptr));
+  bridge_ = Value(vmm::PciHostBridge::Create(
+      {.ecam = ecam, .window_32bit = kPciWindow, .window_64bit = {}},
+      platform_->mmio(), nullptr, interrupts));
+  const vmm::PciAddress where = Value(bridge_->Add(device_.get()));
+  VMSG_CHECK(bridge_->AssignBars().ok());
+
+  VMSG_CHECK(function_.Open(platform_.get(), {where.device, where.function}) ==
+             guest::Error::kNone);
+  fifo_.emplace(function_.window(0));
+  VMSG_CHECK(fifo_->Attach());
+}
+
+AmpDriver::~AmpDriver() {
+  function_.Close();
+  bridge_.reset();
+}
+
+}  // namespace vmsg::bench
