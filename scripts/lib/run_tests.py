@@ -118,6 +118,11 @@ def _optimized():
   return bazel.test('-c', 'opt', '//...')
 
 
+def _optimized_few():
+  return bazel.test('-c', 'opt', '//benchmarks/...', '//guest/...',
+                    '//tests/...')
+
+
 def _asan():
   return bazel.test('--config=asan', '//...')
 
@@ -167,25 +172,33 @@ def _external_workspace():
   return _check('external workspace', 'tests/external_workspace/check')
 
 
-# Name, what it does, function, whether --quick runs it; None: only when asked
-# for with --stage, as scripts/presubmit does.
+# Runs of stages: all checks, the first round, and only when asked for.
+_FULL, _QUICK, _ASKED = 'full', 'quick', 'asked'
+
+# Name, what it does, function, the runs it is part of. Each configuration
+# compiles everything anew, so the full run has every test once with each
+# sanitizer, and optimized only where that is the point.
 _STAGES = [
-    ('format', 'clang-format on every C++ file', _format, True),
-    ('scripts', 'unit tests of the scripts', _scripts, True),
+    ('format', 'clang-format on every C++ file', _format, (_FULL, _QUICK)),
+    ('scripts', 'unit tests of the scripts', _scripts, (_FULL, _QUICK)),
     ('dependencies', 'who may depend on what, by bazel query', _dependencies,
-     True),
-    ('test', 'all tests, -c opt, GCC', _optimized, True),
-    ('asan', 'all tests with AddressSanitizer and UBSan', _asan, False),
-    ('tsan', 'tests that do not link gRPC with ThreadSanitizer', _tsan, False),
-    ('fuzz', 'each fuzz target for %d s with libFuzzer' % _FUZZ_SECONDS, _fuzz,
-     False),
-    ('demo', 'the demo, on KVM and in-process', _demo, True),
+     (_FULL, _QUICK)),
+    ('test', 'all tests, -c opt, GCC; with --quick or --stage', _optimized,
+     (_QUICK,)),
+    ('asan', 'all tests with AddressSanitizer and UBSan', _asan, (_FULL,)),
+    ('tsan', 'tests that do not link gRPC with ThreadSanitizer', _tsan,
+     (_FULL,)),
+    ('opt', 'benchmarks and tests across packages, -c opt', _optimized_few,
+     (_FULL,)),
+    ('demo', 'the demo, on KVM and in-process', _demo, (_FULL, _QUICK)),
+    ('fuzz', 'each fuzz target for %d s with libFuzzer, and clang\'s thread-'
+     'safety analysis' % _FUZZ_SECONDS, _fuzz, (_FULL,)),
     ('external', 'another workspace that depends on this one',
-     _external_workspace, False),
+     _external_workspace, (_FULL,)),
     ('clang', 'build by clang with thread-safety analysis; only with --stage',
-     _clang, None),
+     _clang, (_ASKED,)),
     ('tidy', 'clang-tidy on every C++ file that is not a test; only with --stage',
-     _tidy, None),
+     _tidy, (_ASKED,)),
 ]
 
 
@@ -197,7 +210,7 @@ def _parse_arguments():
       formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument(
-      '--quick', action='store_true', help='end after the stage "test"'
+      '--quick', action='store_true', help='a first round, without sanitizers'
   )
   parser.add_argument(
       '--stage',
@@ -228,11 +241,9 @@ def _print_summary(results):
 def main():
   arguments = _parse_arguments()
   results = []
-  for name, what, function, quick in _STAGES:
-    if arguments.stage:
-      if name not in arguments.stage:
-        continue
-    elif quick is None or (arguments.quick and not quick):
+  run = _QUICK if arguments.quick else _FULL
+  for name, what, function, runs in _STAGES:
+    if name not in arguments.stage if arguments.stage else run not in runs:
       continue
     print('==== %s: %s' % (name, what), flush=True)
     start = time.monotonic()
