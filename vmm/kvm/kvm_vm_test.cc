@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -29,8 +30,10 @@ TEST(KvmVmTest, MissingDeviceCannotBeOpened) {
 
 TEST(KvmVmTest, DeviceThatRefusesToOpenCannotBeOpened) {
   // open(2) of a socket's name fails for every user, root included.
-  const std::string path = ::testing::TempDir() + "/kvm_vm_test.sock";
-  unlink(path.c_str());
+  // Not in TempDir(): a socket address holds 107 characters.
+  char folder[] = "/tmp/kvm_vm_test.XXXXXX";
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  const std::string path = std::string(folder) + "/socket";
   sockaddr_un name = {.sun_family = AF_UNIX};
   ASSERT_LT(path.size(), sizeof(name.sun_path));
   std::memcpy(name.sun_path, path.c_str(), path.size() + 1);
@@ -40,6 +43,7 @@ TEST(KvmVmTest, DeviceThatRefusesToOpenCannotBeOpened) {
             0);
   const auto vm = KvmVm::Create({.device = path});
   unlink(path.c_str());
+  rmdir(folder);
   EXPECT_THAT(vm, StatusIs(absl::StatusCode::kUnavailable, HasSubstr(path)));
   EXPECT_TRUE(KvmVm::CannotBeOpened(vm.status()));
 }
