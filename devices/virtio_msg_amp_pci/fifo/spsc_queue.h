@@ -167,7 +167,7 @@ class SpscProducer {
     if (message.size() == kSpscPacketBytes) {
       spsc_internal::CopyIn(slot, message.data(), spsc_internal::PacketWords());
     } else {
-      PutShort(slot, message);
+      PutShort(slot, message, spsc_internal::PacketWords());
     }
     next_ = after;
     return true;
@@ -225,22 +225,37 @@ class SpscProducer {
   FifoFault fault() const { return fault_; }
 
  private:
-  static void PutShort(std::byte* slot, std::span<const std::byte> message) {
+  // The bytes after the last whole word, with zeroes above them.
+  static uint64_t Rest(std::span<const std::byte> message) {
     const size_t size = message.size();
-    const size_t whole = size & ~size_t{7};
-    size_t i = 0;
-    for (; i < whole; i += 8) {
-      uint64_t word;
-      std::memcpy(&word, message.data() + i, 8);
-      spsc_internal::StoreWord(slot + i, word);
+    const size_t left = size % 8;
+    if (left == 0) return 0;
+    uint64_t word = 0;
+    if (size < 8) {
+      std::memcpy(&word, message.data(), size);
+      return word;
     }
-    if (i < size) {
+    // One load instead of a copy of unknown length: the word that ends there.
+    std::memcpy(&word, message.data() + size - 8, 8);
+    return word >> (8 * (8 - left));
+  }
+
+  // Unrolled like CopyIn, for the same reason.
+  template <size_t... kWord>
+  static void PutShort(std::byte* slot, std::span<const std::byte> message,
+                       std::index_sequence<kWord...>) {
+    const size_t whole = message.size() / 8;
+    const uint64_t rest = Rest(message);
+    const auto put_word = [&](size_t i) {
       uint64_t word = 0;
-      std::memcpy(&word, message.data() + i, size - i);
-      spsc_internal::StoreWord(slot + i, word);
-      i += 8;
-    }
-    for (; i < kSpscPacketBytes; i += 8) spsc_internal::StoreWord(slot + i, 0);
+      if (i < whole) {
+        std::memcpy(&word, message.data() + 8 * i, 8);
+      } else if (i == whole) {
+        word = rest;
+      }
+      spsc_internal::StoreWord(slot + 8 * i, word);
+    };
+    (put_word(kWord), ...);
   }
 
   bool Fail(FifoFault fault) {
