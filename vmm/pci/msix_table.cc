@@ -62,7 +62,7 @@ struct alignas(64) MsixTable::Vector {
   std::unique_ptr<MsiRoute> route;
   std::optional<MsiMessage> pushed;  // what the route has; guarded by mutex_
 
-  Counter triggers;
+  OwnedCounter triggers;  // the owner's; un-maskers count the others too
   Counter delivered;
   Counter failed;
   Counter merged;
