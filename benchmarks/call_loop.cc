@@ -29,24 +29,39 @@ class CallLoop::WakeHandle final : public vmm::WakeSource {
  public:
   WakeHandle(CallLoop* loop, Closure callback)
       : loop_(loop), callback_(std::move(callback)) {
-    loop_->wakes_.push_back(this);
+    ++loop_->wakes_;
   }
-  ~WakeHandle() override { std::erase(loop_->wakes_, this); }
+  ~WakeHandle() override {
+    --loop_->wakes_;
+    if (!raised_) return;
+    WakeHandle** link = &loop_->raised_;
+    while (*link != this) link = &(*link)->next_;
+    *link = next_;
+    if (loop_->last_ == &next_) loop_->last_ = link;
+  }
 
-  void Signal() override { raised_ = true; }
-  bool Run() {
-    if (!std::exchange(raised_, false)) return false;
+  void Signal() override {
+    if (raised_) return;
+    raised_ = true;
+    *loop_->last_ = this;
+    loop_->last_ = &next_;
+  }
+  // Returns the next one.
+  WakeHandle* Run() {
+    raised_ = false;
+    WakeHandle* const next = std::exchange(next_, nullptr);
     callback_();
-    return true;
+    return next;
   }
 
  private:
   CallLoop* const loop_;
   Closure callback_;
   bool raised_ = false;
+  WakeHandle* next_ = nullptr;
 };
 
-CallLoop::~CallLoop() { VMSG_CHECK(watches_.empty() && wakes_.empty()); }
+CallLoop::~CallLoop() { VMSG_CHECK(watches_.empty() && wakes_ == 0); }
 
 bool CallLoop::Post(Closure /*closure*/) {
   VMSG_CHECK(false, "nothing is posted to this loop");
@@ -67,8 +82,10 @@ void CallLoop::RunWatches() {
 }
 
 int CallLoop::RunWakes() {
+  WakeHandle* wake = std::exchange(raised_, nullptr);
+  last_ = &raised_;
   int ran = 0;
-  for (size_t i = 0; i < wakes_.size(); ++i) ran += wakes_[i]->Run() ? 1 : 0;
+  for (; wake != nullptr; ++ran) wake = wake->Run();
   return ran;
 }
 

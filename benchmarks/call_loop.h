@@ -25,7 +25,7 @@ class CallLoop final : public vmm::EventLoop {
   ~CallLoop() override;
 
   void RunWatches();
-  // Wake sources that are raised, each once. Returns how many ran.
+  // Wake sources that are raised now, each once. Returns how many ran.
   int RunWakes();
   // Due timers and raised wake sources until there is none.
   void RunUntilIdle();
@@ -47,7 +47,10 @@ class CallLoop final : public vmm::EventLoop {
 
   const vmm::SteadyClock clock_;
   std::vector<WatchHandle*> watches_;
-  std::vector<WakeHandle*> wakes_;
+  int wakes_ = 0;
+  // A list of those that are raised, oldest first; its last link.
+  WakeHandle* raised_ = nullptr;
+  WakeHandle** last_ = &raised_;
   vmm::TimerQueue timers_;
 };
 
