@@ -37,12 +37,13 @@ class EventPacerTest : public testing::Test {
   // Sends what is next, if anything.
   std::optional<Announcement> Send() {
     const std::optional<Announcement> next = pacer_.Next();
-    if (next.has_value()) pacer_.Sent(*next);
+    if (next.has_value()) pacer_.Sent(*next, news_);
     return next;
   }
 
   vmm::ManualEventLoop loop_;
   int may_send_ = 0;
+  bool news_ = true;
   EventPacer pacer_{&loop_, kPacing, [this] { ++may_send_; }};
 };
 
@@ -71,6 +72,21 @@ TEST_F(EventPacerTest, ReactionLetsTheNextOneGo) {
   // The time counts from the last event, not from the first.
   loop_.AdvanceTime(kPacing - milliseconds(1));
   EXPECT_TRUE(pacer_.outstanding());
+}
+
+TEST_F(EventPacerTest, WhatWasNoNewsHasNoReaction) {
+  pacer_.OweReady(1);
+  pacer_.OweReady(2);
+  news_ = false;
+  EXPECT_EQ(Send(), Ready(1));
+  pacer_.DriverReacted(1, DeviceBusState::kReady);
+  EXPECT_EQ(Send(), std::nullopt);
+  loop_.AdvanceTime(kPacing);
+  news_ = true;
+  EXPECT_EQ(Send(), Ready(2));
+  pacer_.Listed(1);  // another slot
+  pacer_.DriverReacted(2, DeviceBusState::kReady);
+  EXPECT_FALSE(pacer_.outstanding());
 }
 
 TEST_F(EventPacerTest, RemovedOfASlotGoesBeforeItsReady) {
@@ -153,23 +169,49 @@ TEST(AnnounceTest, ProbeOfTheAnnouncedDeviceBringsTheNextEvent) {
 }
 
 TEST(AnnounceTest, TearDownOfTheRemovedDeviceBringsTheNextEvent) {
-  for (const bool by_queue : {false, true}) {
-    BusHarness harness;
-    harness.PlugDummy(1, kInstant);
-    harness.PlugDummy(2, kInstant);
-    harness.Enumerate();
-    harness.Start(1);
-    harness.Start(2);
-    EXPECT_OK(harness.bus().Unplug(1, {}, [] {}));
-    EXPECT_OK(harness.bus().Unplug(2, {}, [] {}));
-    EXPECT_EQ(DeviceEvents(harness.RunFor({})),
-              std::vector<Announcement>{Removed(1)});
-    EXPECT_TRUE(DeviceEvents(harness.Send(SetStatusRequest(1, 15))).empty());
-    const Bytes tear_down =
-        by_queue ? ResetVqueueRequest(1, 0) : SetStatusRequest(1, 0);
-    EXPECT_EQ(DeviceEvents(harness.Send(tear_down)),
-              std::vector<Announcement>{Removed(2)});
-  }
+  BusHarness harness;
+  harness.PlugDummy(1, kInstant);
+  harness.PlugDummy(2, kInstant);
+  harness.Enumerate();
+  harness.Start(1);
+  harness.Start(2);
+  EXPECT_OK(harness.bus().Unplug(1, {}, [] {}));
+  EXPECT_OK(harness.bus().Unplug(2, {}, [] {}));
+  EXPECT_EQ(DeviceEvents(harness.RunFor({})),
+            std::vector<Announcement>{Removed(1)});
+  EXPECT_TRUE(DeviceEvents(harness.Send(SetStatusRequest(1, 15))).empty());
+  EXPECT_EQ(DeviceEvents(harness.Send(SetStatusRequest(1, 0))),
+            std::vector<Announcement>{Removed(2)});
+}
+
+// A driver resets a device at the start of a probe as well.
+TEST(AnnounceTest, ResetByAProbeIsNoReactionToRemoved) {
+  BusHarness harness;
+  harness.PlugDummy(1, kInstant);
+  harness.PlugDummy(2, kInstant);
+  harness.Enumerate();
+  harness.Ask(SetStatusRequest(1, 1));
+  EXPECT_OK(harness.bus().Unplug(1, {}, [] {}));
+  EXPECT_OK(harness.bus().Unplug(2, {}, [] {}));
+  EXPECT_EQ(DeviceEvents(harness.RunFor({})),
+            std::vector<Announcement>{Removed(1)});
+  EXPECT_TRUE(DeviceEvents(harness.Send(SetStatusRequest(1, 0))).empty());
+  EXPECT_EQ(DeviceEvents(harness.RunFor(kPacing)),
+            std::vector<Announcement>{Removed(2)});
+}
+
+// Nor is a probe that an enumeration may have led to a reaction to READY.
+TEST(AnnounceTest, ProbeAfterAnEnumerationIsNoReactionToReady) {
+  BusHarness harness;
+  harness.Enumerate();
+  harness.PlugDummy(1, kInstant);
+  EXPECT_EQ(DeviceEvents(harness.RunFor({})),
+            std::vector<Announcement>{Ready(1)});
+  harness.Enumerate();
+  harness.PlugDummy(2, kInstant);
+  EXPECT_TRUE(DeviceEvents(harness.Send(GetDeviceInfoRequest(1))).empty());
+  EXPECT_EQ(DeviceEvents(harness.RunFor(kPacing)),
+            std::vector<Announcement>{Ready(2)});
 }
 
 TEST(AnnounceTest, ReactionToADeviceThatHasGoneAgainCounts) {

@@ -1,7 +1,9 @@
 #include "devices/virtio_msg/codec.h"
 
 #include <algorithm>
+#include <array>
 
+#include "devices/virtio/little_endian.h"
 #include "devices/virtio_msg/layout.h"
 #include "vmm/base/check.h"
 
@@ -19,36 +21,19 @@ static_assert(MaxConfigEventBytes(64) ==
 static_assert(MaxDevicesCount(64) ==
               8 * (64 - layout::DevicesResponse::kFixedBytes));
 
-// Byte by byte, so that the host's byte order does not matter; compilers make
-// one access of it.
 template <typename T>
-T Load(std::span<const std::byte> from, Field field) {
-  T value = 0;
-  for (size_t i = 0; i < sizeof(T); ++i) {
-    value = static_cast<T>(value | static_cast<T>(from[field.offset + i])
-                                       << (8 * i));
-  }
-  return value;
-}
-uint8_t Load8(std::span<const std::byte> from, Field field) {
-  return Load<uint8_t>(from, field);
-}
-uint16_t Load16(std::span<const std::byte> from, Field field) {
-  return Load<uint16_t>(from, field);
-}
-uint32_t Load32(std::span<const std::byte> from, Field field) {
-  return Load<uint32_t>(from, field);
-}
-uint64_t Load64(std::span<const std::byte> from, Field field) {
-  return Load<uint64_t>(from, field);
+T Load(std::span<const std::byte> from, Field<T> field) {
+  return virtio::LoadLittle<T>(
+      std::span<const std::byte, sizeof(T)>(&from[field.offset], sizeof(T)));
 }
 
-// Writes as many bytes as the field has; what does not fit is our own bug and
-// has been looked at by the caller.
-void Store(std::span<std::byte> out, Field field, uint64_t value) {
-  for (size_t i = 0; i < field.size; ++i) {
-    out[field.offset + i] = static_cast<std::byte>(value >> (8 * i));
-  }
+// What does not fit the field is our own bug and has been looked at by the
+// caller.
+template <typename T, typename V>
+void Store(std::span<std::byte> out, Field<T> field, V value) {
+  virtio::StoreLittle<T>(
+      static_cast<T>(value),
+      std::span<std::byte, sizeof(T)>(&out[field.offset], sizeof(T)));
 }
 
 void StoreHeader(std::span<std::byte> out, uint8_t type, uint8_t msg_id,
@@ -77,31 +62,48 @@ size_t StoreEvent(uint8_t msg_id, uint32_t dev_num, size_t msg_size,
   return msg_size;
 }
 
+// What the header of a message is checked against.
+struct Shape {
+  uint8_t fixed_bytes = 0;  // least msg_size; 0: undefined id
+  bool from_driver = false;
+  constexpr bool known() const { return fixed_bytes != 0; }
+};
+
+// By id. Source: section 3.
+constexpr auto kTransportShapes = [] {
+  std::array<Shape, layout::kEventUsed + 1> shapes = {};
+  const auto from_driver = [&](uint8_t id, size_t fixed_bytes) {
+    shapes[id] = {static_cast<uint8_t>(fixed_bytes), true};
+  };
+  from_driver(layout::kGetDeviceInfo, layout::kEmptyBytes);
+  from_driver(layout::kGetDeviceFeatures, layout::FeatureBlocks::kFixedBytes);
+  from_driver(layout::kSetDriverFeatures, layout::FeatureBlocks::kFixedBytes);
+  from_driver(layout::kGetConfig, layout::GetConfigRequest::kBytes);
+  from_driver(layout::kSetConfig, layout::ConfigData::kFixedBytes);
+  from_driver(layout::kGetDeviceStatus, layout::kEmptyBytes);
+  from_driver(layout::kSetDeviceStatus, layout::Status::kBytes);
+  from_driver(layout::kGetVqueue, layout::IndexRequest::kBytes);
+  from_driver(layout::kSetVqueue, layout::VqueueSettings::kBytes);
+  from_driver(layout::kResetVqueue, layout::IndexRequest::kBytes);
+  from_driver(layout::kGetShm, layout::IndexRequest::kBytes);
+  from_driver(layout::kEventAvail, layout::Avail::kBytes);
+  shapes[layout::kEventConfig] = {layout::ConfigEventFields::kFixedBytes,
+                                  false};
+  shapes[layout::kEventUsed] = {layout::Used::kBytes, false};
+  return shapes;
+}();
+
 DecodeError DecodeTransport(const Header& header,
                             std::span<const std::byte> bytes,
                             DriverMessage* message) {
   const size_t size = bytes.size();
-  switch (header.msg_id) {
-    case layout::kEventConfig:
-    case layout::kEventUsed:
-      return DecodeError::kWrongDirection;
-    case layout::kGetDeviceInfo:
-    case layout::kGetDeviceFeatures:
-    case layout::kSetDriverFeatures:
-    case layout::kGetConfig:
-    case layout::kSetConfig:
-    case layout::kGetDeviceStatus:
-    case layout::kSetDeviceStatus:
-    case layout::kGetVqueue:
-    case layout::kSetVqueue:
-    case layout::kResetVqueue:
-    case layout::kGetShm:
-    case layout::kEventAvail:
-      if (header.is_response) return DecodeError::kWrongDirection;
-      break;
-    default:
-      return DecodeError::kUnknownId;
+  if (header.msg_id >= kTransportShapes.size()) return DecodeError::kUnknownId;
+  const Shape shape = kTransportShapes[header.msg_id];
+  if (!shape.known()) return DecodeError::kUnknownId;
+  if (header.is_response || !shape.from_driver) {
+    return DecodeError::kWrongDirection;
   }
+  if (size < shape.fixed_bytes) return DecodeError::kShortPayload;
 
   switch (header.msg_id) {
     case layout::kGetDeviceInfo:
@@ -109,36 +111,32 @@ DecodeError DecodeTransport(const Header& header,
       return DecodeError::kNone;
     case layout::kGetDeviceFeatures: {
       using L = layout::FeatureBlocks;
-      if (size < L::kFixedBytes) return DecodeError::kShortPayload;
-      *message = GetDeviceFeatures{.block_index = Load32(bytes, L::kBlockIndex),
-                                   .num_blocks = Load32(bytes, L::kNumBlocks)};
+      *message = GetDeviceFeatures{.block_index = Load(bytes, L::kBlockIndex),
+                                   .num_blocks = Load(bytes, L::kNumBlocks)};
       return DecodeError::kNone;
     }
     case layout::kSetDriverFeatures: {
       using L = layout::FeatureBlocks;
-      if (size < L::kFixedBytes) return DecodeError::kShortPayload;
       const uint64_t words_bytes =
-          uint64_t{Load32(bytes, L::kNumBlocks)} * L::kWordBytes;
+          uint64_t{Load(bytes, L::kNumBlocks)} * L::kWordBytes;
       if (words_bytes > size - L::kFixedBytes) return DecodeError::kBadCount;
       *message = SetDriverFeatures{
-          .block_index = Load32(bytes, L::kBlockIndex),
+          .block_index = Load(bytes, L::kBlockIndex),
           .words = FeatureWords(bytes.subspan(L::kWords, words_bytes))};
       return DecodeError::kNone;
     }
     case layout::kGetConfig: {
       using L = layout::GetConfigRequest;
-      if (size < L::kBytes) return DecodeError::kShortPayload;
-      *message = GetConfig{.offset = Load32(bytes, L::kOffset),
-                           .length = Load32(bytes, L::kLength)};
+      *message = GetConfig{.offset = Load(bytes, L::kOffset),
+                           .length = Load(bytes, L::kLength)};
       return DecodeError::kNone;
     }
     case layout::kSetConfig: {
       using L = layout::ConfigData;
-      if (size < L::kFixedBytes) return DecodeError::kShortPayload;
-      const uint32_t length = Load32(bytes, L::kLength);
+      const uint32_t length = Load(bytes, L::kLength);
       if (length > size - L::kFixedBytes) return DecodeError::kBadCount;
-      *message = SetConfig{.generation = Load32(bytes, L::kGeneration),
-                           .offset = Load32(bytes, L::kOffset),
+      *message = SetConfig{.generation = Load(bytes, L::kGeneration),
+                           .offset = Load(bytes, L::kOffset),
                            .data = bytes.subspan(L::kData, length)};
       return DecodeError::kNone;
     }
@@ -147,27 +145,24 @@ DecodeError DecodeTransport(const Header& header,
       return DecodeError::kNone;
     case layout::kSetDeviceStatus: {
       using L = layout::Status;
-      if (size < L::kBytes) return DecodeError::kShortPayload;
-      *message = SetDeviceStatus{.status = Load32(bytes, L::kStatus)};
+      *message = SetDeviceStatus{.status = Load(bytes, L::kStatus)};
       return DecodeError::kNone;
     }
     case layout::kSetVqueue: {
       using L = layout::VqueueSettings;
-      if (size < L::kBytes) return DecodeError::kShortPayload;
       SetVqueue set;
-      set.index = Load32(bytes, L::kIndex);
-      set.config.size = Load32(bytes, L::kSize);
-      set.config.desc.value = Load64(bytes, L::kDescAddr);
-      set.config.driver.value = Load64(bytes, L::kDriverAddr);
-      set.config.device.value = Load64(bytes, L::kDeviceAddr);
+      set.index = Load(bytes, L::kIndex);
+      set.config.size = Load(bytes, L::kSize);
+      set.config.desc.value = Load(bytes, L::kDescAddr);
+      set.config.driver.value = Load(bytes, L::kDriverAddr);
+      set.config.device.value = Load(bytes, L::kDeviceAddr);
       *message = set;
       return DecodeError::kNone;
     }
     case layout::kEventAvail: {
       using L = layout::Avail;
-      if (size < L::kBytes) return DecodeError::kShortPayload;
-      const uint32_t next = Load32(bytes, L::kNextOffset);
-      *message = EventAvail{.index = Load32(bytes, L::kVqIndex),
+      const uint32_t next = Load(bytes, L::kNextOffset);
+      *message = EventAvail{.index = Load(bytes, L::kVqIndex),
                             .next_offset = next & L::kOffsetMask,
                             .next_wrap = (next & L::kWrapBit) != 0};
       return DecodeError::kNone;
@@ -178,8 +173,7 @@ DecodeError DecodeTransport(const Header& header,
 
   // GET_VQUEUE, RESET_VQUEUE, GET_SHM.
   using L = layout::IndexRequest;
-  if (size < L::kBytes) return DecodeError::kShortPayload;
-  const uint32_t index = Load32(bytes, L::kIndex);
+  const uint32_t index = Load(bytes, L::kIndex);
   if (header.msg_id == layout::kGetVqueue) {
     *message = GetVqueue{.index = index};
   } else if (header.msg_id == layout::kResetVqueue) {
@@ -208,8 +202,8 @@ DecodeError DecodeBus(const Header& header, std::span<const std::byte> bytes,
   if (header.msg_id == layout::kGetDevices) {
     using L = layout::DevicesRequest;
     if (bytes.size() < L::kBytes) return DecodeError::kShortPayload;
-    const uint32_t offset = Load16(bytes, L::kOffset);
-    const uint32_t count = Load16(bytes, L::kCount);
+    const uint32_t offset = Load(bytes, L::kOffset);
+    const uint32_t count = Load(bytes, L::kCount);
     if (offset % L::kGrain != 0 || count % L::kGrain != 0) {
       return DecodeError::kUnaligned;
     }
@@ -219,7 +213,7 @@ DecodeError DecodeBus(const Header& header, std::span<const std::byte> bytes,
 
   using L = layout::PingData;
   if (bytes.size() < L::kBytes) return DecodeError::kShortPayload;
-  const uint32_t data = Load32(bytes, L::kData);
+  const uint32_t data = Load(bytes, L::kData);
   if (header.is_response) {
     *message = PingResponse{.data = data};
   } else {
@@ -260,13 +254,13 @@ DecodeError DecodeFromDriver(Revision revision, size_t max_message_bytes,
   VMSG_CHECK(revision == Revision::k2025, "revision without a codec");
   *header = Header{};
   if (bytes.size() < layout::kHeaderBytes) return DecodeError::kTooShort;
-  const uint8_t type = Load8(bytes, layout::kType);
+  const uint8_t type = Load(bytes, layout::kType);
   header->is_response = (type & layout::kTypeResponse) != 0;
   header->is_bus = (type & layout::kTypeBus) != 0;
-  header->msg_id = Load8(bytes, layout::kMsgId);
-  header->dev_num = Load16(bytes, layout::kDevNum);
-  header->token = Load16(bytes, layout::kToken);
-  const size_t msg_size = Load16(bytes, layout::kMsgSize);
+  header->msg_id = Load(bytes, layout::kMsgId);
+  header->dev_num = Load(bytes, layout::kDevNum);
+  header->token = Load(bytes, layout::kToken);
+  const size_t msg_size = Load(bytes, layout::kMsgSize);
   if (msg_size < layout::kHeaderBytes || msg_size > bytes.size() ||
       msg_size > max_message_bytes) {
     return DecodeError::kBadSize;
@@ -303,7 +297,7 @@ size_t EncodeDeviceFeatures(Revision revision, const Header& request,
   Store(out, L::kBlockIndex, block_index);
   Store(out, L::kNumBlocks, num_blocks);
   for (uint32_t k = 0; k < num_blocks; ++k) {
-    Store(out, Field{L::kWords + size_t{k} * L::kWordBytes, L::kWordBytes},
+    Store(out, Field<uint32_t>{L::kWords + size_t{k} * L::kWordBytes},
           features.block(uint64_t{block_index} + k));
   }
   return size;

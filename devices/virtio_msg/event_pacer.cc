@@ -26,7 +26,7 @@ std::optional<EventPacer::Announcement> EventPacer::Next() const {
                                                : DeviceBusState::kReady};
 }
 
-void EventPacer::Sent(const Announcement& announcement) {
+void EventPacer::Sent(const Announcement& announcement, bool news) {
   VMSG_CHECK(!outstanding_.has_value(), "two events outstanding");
   if (announcement.state == DeviceBusState::kRemoved) {
     removed_ &= ~Bit(announcement.slot);
@@ -35,6 +35,7 @@ void EventPacer::Sent(const Announcement& announcement) {
   }
   next_ = (announcement.slot + 1) % kSlots;
   outstanding_ = announcement;
+  news_ = news;
   timer_->Arm(pacing_);
 }
 

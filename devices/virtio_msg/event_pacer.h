@@ -41,17 +41,30 @@ class EventPacer {
   // Of the device before, when the slot has a new one: it goes first.
   void OweRemoved(uint32_t slot) { removed_ |= Bit(slot); }
   bool removed_owed(uint32_t slot) const { return (removed_ & Bit(slot)) != 0; }
+  // Owed, or the driver may not have looked at it yet.
+  bool removed_pending(uint32_t slot) const {
+    return removed_owed(slot) ||
+           outstanding_ == Announcement{slot, DeviceBusState::kRemoved};
+  }
 
   // What to send now; nullopt when nothing is owed or one is outstanding. Slots
   // take turns.
   std::optional<Announcement> Next() const;
-  // It was sent, and is outstanding now. REQUIRES: Next() gave it.
-  void Sent(const Announcement& announcement);
+  // It was sent, and is outstanding now. `news`: nothing else than this event
+  // leads the driver to what it does after it, so that can be taken for the
+  // reaction. REQUIRES: Next() gave it.
+  void Sent(const Announcement& announcement, bool news);
 
   // The driver did what it does after such an event; no effect when another one
-  // is outstanding, or none.
+  // is outstanding, or none, or it was no news.
   void DriverReacted(uint32_t slot, DeviceBusState state) {
-    if (outstanding_ == Announcement{slot, state}) Release();
+    if (news_ && outstanding_ == Announcement{slot, state}) Release();
+  }
+  // The driver learned of the device in another way.
+  void Listed(uint32_t slot) {
+    if (outstanding_ == Announcement{slot, DeviceBusState::kReady}) {
+      news_ = false;
+    }
   }
   bool outstanding() const { return outstanding_.has_value(); }
 
@@ -67,6 +80,7 @@ class EventPacer {
   uint32_t removed_ = 0;
   uint32_t next_ = 0;  // slot to begin with
   std::optional<Announcement> outstanding_;
+  bool news_ = false;
   absl::AnyInvocable<void()> may_send_;
   const std::unique_ptr<vmm::Timer> timer_;
 };

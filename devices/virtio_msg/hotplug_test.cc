@@ -414,9 +414,28 @@ TEST_F(HotplugTest, NewDeviceIsHiddenUntilRemovedOfTheOldWasSent) {
 
   EXPECT_EQ(CountEvents(harness_.RunFor(milliseconds(100)), kDev, kRemoved),
             1u);
+  // What the driver does about the old device does not reach the new one.
+  EXPECT_EQ(harness_.Ask(GetDeviceInfoRequest(kDev)).u32(0), 0u);
   EXPECT_EQ(CountEvents(harness_.RunFor(milliseconds(100)), kDev, kReady), 1u);
   EXPECT_EQ(harness_.Ask(GetDeviceInfoRequest(kDev)).u32(0), 55u);
   EXPECT_TRUE(Listed(kDev));
+}
+
+// The driver finds the number listed while it still holds the old device, and
+// tears that down later: only a READY makes it look again.
+TEST_F(HotplugTest, ReadyOfAReusedSlotIsSentEvenIfItWasListed) {
+  harness_.PlugDummy(kDev, kInstant);
+  harness_.Ask(GetDeviceInfoRequest(kDev));
+  EXPECT_OK(Unplug(kGraceful));
+  EXPECT_EQ(CountEvents(harness_.RunFor({}), kDev, kRemoved), 1u);
+  harness_.RunFor(milliseconds(100));
+  harness_.link().set_room(0);
+  harness_.PlugDummy(kDev, kInstant);
+  harness_.Send(GetDevicesRequest(0, 32));
+  EXPECT_EQ(state(), SlotState::kPresent);
+  harness_.link().set_room(100);
+  harness_.link().Service();
+  EXPECT_EQ(CountEvents(harness_.RunFor({}), kDev, kReady), 1u);
 }
 
 // One that leaves again before anybody could see it owes nothing of its own.

@@ -9,20 +9,20 @@
 
 namespace vmsg::msg::layout {
 
-// A field of a message: where it starts, counted from the start of the message
-// (column M of the tables), and its size, both in bytes.
+// A field of a message, a little-endian integer of type T: where it starts,
+// counted in bytes from the start of the message (column M of the tables).
+template <typename T>
 struct Field {
   size_t offset;
-  size_t size;
-  constexpr size_t end() const { return offset + size; }
+  constexpr size_t end() const { return offset + sizeof(T); }
 };
 
 // Section 2: common header.
-inline constexpr Field kType{0, 1};
-inline constexpr Field kMsgId{1, 1};
-inline constexpr Field kDevNum{2, 2};
-inline constexpr Field kToken{4, 2};
-inline constexpr Field kMsgSize{6, 2};
+inline constexpr Field<uint8_t> kType{0};
+inline constexpr Field<uint8_t> kMsgId{1};
+inline constexpr Field<uint16_t> kDevNum{2};
+inline constexpr Field<uint16_t> kToken{4};
+inline constexpr Field<uint16_t> kMsgSize{6};
 inline constexpr size_t kHeaderBytes = 8;
 static_assert(kMsgId.offset == kType.end());
 static_assert(kDevNum.offset == kMsgId.end());
@@ -61,13 +61,13 @@ inline constexpr size_t kEmptyBytes = kHeaderBytes;
 
 // Section 4.1.
 struct DeviceInfo {
-  static constexpr Field kDeviceId{8, 4};
-  static constexpr Field kVendorId{12, 4};
-  static constexpr Field kNumFeatureBits{16, 4};
-  static constexpr Field kConfigSize{20, 4};
-  static constexpr Field kMaxVirtqueues{24, 4};
-  static constexpr Field kAdminVqStart{28, 2};
-  static constexpr Field kAdminVqCount{30, 2};
+  static constexpr Field<uint32_t> kDeviceId{8};
+  static constexpr Field<uint32_t> kVendorId{12};
+  static constexpr Field<uint32_t> kNumFeatureBits{16};
+  static constexpr Field<uint32_t> kConfigSize{20};
+  static constexpr Field<uint32_t> kMaxVirtqueues{24};
+  static constexpr Field<uint16_t> kAdminVqStart{28};
+  static constexpr Field<uint16_t> kAdminVqCount{30};
   static constexpr size_t kBytes = 32;
 };
 static_assert(DeviceInfo::kDeviceId.offset == kHeaderBytes);
@@ -86,8 +86,8 @@ static_assert(DeviceInfo::kBytes == DeviceInfo::kAdminVqCount.end());
 
 // Sections 4.2 and 4.3: both directions share the fixed part.
 struct FeatureBlocks {
-  static constexpr Field kBlockIndex{8, 4};
-  static constexpr Field kNumBlocks{12, 4};
+  static constexpr Field<uint32_t> kBlockIndex{8};
+  static constexpr Field<uint32_t> kNumBlocks{12};
   static constexpr size_t kWords = 16;  // where the le32 words start
   static constexpr size_t kWordBytes = 4;
   static constexpr size_t kFixedBytes = 16;
@@ -100,8 +100,8 @@ static_assert(FeatureBlocks::kWords == FeatureBlocks::kFixedBytes);
 
 // Section 4.4, request.
 struct GetConfigRequest {
-  static constexpr Field kOffset{8, 4};
-  static constexpr Field kLength{12, 4};
+  static constexpr Field<uint32_t> kOffset{8};
+  static constexpr Field<uint32_t> kLength{12};
   static constexpr size_t kBytes = 16;
 };
 static_assert(GetConfigRequest::kOffset.offset == kHeaderBytes);
@@ -111,9 +111,9 @@ static_assert(GetConfigRequest::kBytes == GetConfigRequest::kLength.end());
 
 // Section 4.4, response, and 4.5, both directions.
 struct ConfigData {
-  static constexpr Field kGeneration{8, 4};
-  static constexpr Field kOffset{12, 4};
-  static constexpr Field kLength{16, 4};
+  static constexpr Field<uint32_t> kGeneration{8};
+  static constexpr Field<uint32_t> kOffset{12};
+  static constexpr Field<uint32_t> kLength{16};
   static constexpr size_t kData = 20;
   static constexpr size_t kFixedBytes = 20;
 };
@@ -125,7 +125,7 @@ static_assert(ConfigData::kData == ConfigData::kFixedBytes);
 
 // Sections 4.6 and 4.7: the response of both and the request of 4.7.
 struct Status {
-  static constexpr Field kStatus{8, 4};
+  static constexpr Field<uint32_t> kStatus{8};
   static constexpr size_t kBytes = 12;
 };
 static_assert(Status::kStatus.offset == kHeaderBytes);
@@ -133,7 +133,7 @@ static_assert(Status::kBytes == Status::kStatus.end());
 
 // Sections 4.8, 4.10 and 4.11: requests that hold nothing but an index.
 struct IndexRequest {
-  static constexpr Field kIndex{8, 4};
+  static constexpr Field<uint32_t> kIndex{8};
   static constexpr size_t kBytes = 12;
 };
 static_assert(IndexRequest::kIndex.offset == kHeaderBytes);
@@ -141,13 +141,13 @@ static_assert(IndexRequest::kBytes == IndexRequest::kIndex.end());
 
 // Section 4.8, response.
 struct VqueueInfo {
-  static constexpr Field kIndex{8, 4};
-  static constexpr Field kMaxSize{12, 4};
-  static constexpr Field kCurSize{16, 4};
-  static constexpr Field kReserved{20, 4};
-  static constexpr Field kDescAddr{24, 8};
-  static constexpr Field kDriverAddr{32, 8};
-  static constexpr Field kDeviceAddr{40, 8};
+  static constexpr Field<uint32_t> kIndex{8};
+  static constexpr Field<uint32_t> kMaxSize{12};
+  static constexpr Field<uint32_t> kCurSize{16};
+  static constexpr Field<uint32_t> kReserved{20};
+  static constexpr Field<uint64_t> kDescAddr{24};
+  static constexpr Field<uint64_t> kDriverAddr{32};
+  static constexpr Field<uint64_t> kDeviceAddr{40};
   static constexpr size_t kBytes = 48;
 };
 static_assert(VqueueInfo::kIndex.offset == kHeaderBytes);
@@ -161,13 +161,13 @@ static_assert(VqueueInfo::kBytes == VqueueInfo::kDeviceAddr.end());
 
 // Section 4.9, request.
 struct VqueueSettings {
-  static constexpr Field kIndex{8, 4};
-  static constexpr Field kReserved0{12, 4};
-  static constexpr Field kSize{16, 4};
-  static constexpr Field kReserved1{20, 4};
-  static constexpr Field kDescAddr{24, 8};
-  static constexpr Field kDriverAddr{32, 8};
-  static constexpr Field kDeviceAddr{40, 8};
+  static constexpr Field<uint32_t> kIndex{8};
+  static constexpr Field<uint32_t> kReserved0{12};
+  static constexpr Field<uint32_t> kSize{16};
+  static constexpr Field<uint32_t> kReserved1{20};
+  static constexpr Field<uint64_t> kDescAddr{24};
+  static constexpr Field<uint64_t> kDriverAddr{32};
+  static constexpr Field<uint64_t> kDeviceAddr{40};
   static constexpr size_t kBytes = 48;
 };
 static_assert(VqueueSettings::kIndex.offset == kHeaderBytes);
@@ -185,9 +185,9 @@ static_assert(VqueueSettings::kBytes == VqueueSettings::kDeviceAddr.end());
 
 // Section 4.11, response.
 struct Shm {
-  static constexpr Field kIndex{8, 4};
-  static constexpr Field kLength{12, 4};
-  static constexpr Field kAddress{16, 4};
+  static constexpr Field<uint32_t> kIndex{8};
+  static constexpr Field<uint32_t> kLength{12};
+  static constexpr Field<uint32_t> kAddress{16};
   static constexpr size_t kBytes = 20;
 };
 static_assert(Shm::kIndex.offset == kHeaderBytes);
@@ -197,10 +197,10 @@ static_assert(Shm::kBytes == Shm::kAddress.end());
 
 // Section 4.12.
 struct ConfigEventFields {
-  static constexpr Field kStatus{8, 4};
-  static constexpr Field kGeneration{12, 4};
-  static constexpr Field kOffset{16, 4};
-  static constexpr Field kLength{20, 4};
+  static constexpr Field<uint32_t> kStatus{8};
+  static constexpr Field<uint32_t> kGeneration{12};
+  static constexpr Field<uint32_t> kOffset{16};
+  static constexpr Field<uint32_t> kLength{20};
   static constexpr size_t kData = 24;
   static constexpr size_t kFixedBytes = 24;
 };
@@ -217,8 +217,8 @@ static_assert(ConfigEventFields::kData == ConfigEventFields::kFixedBytes);
 
 // Section 4.13.
 struct Avail {
-  static constexpr Field kVqIndex{8, 4};
-  static constexpr Field kNextOffset{12, 4};
+  static constexpr Field<uint32_t> kVqIndex{8};
+  static constexpr Field<uint32_t> kNextOffset{12};
   static constexpr uint32_t kOffsetMask = 0x7FFFFFFF;
   static constexpr uint32_t kWrapBit = 0x80000000;
   static constexpr size_t kBytes = 16;
@@ -229,7 +229,7 @@ static_assert(Avail::kBytes == Avail::kNextOffset.end());
 
 // Section 4.14.
 struct Used {
-  static constexpr Field kVqIndex{8, 4};
+  static constexpr Field<uint32_t> kVqIndex{8};
   static constexpr size_t kBytes = 12;
 };
 static_assert(Used::kVqIndex.offset == kHeaderBytes);
@@ -237,8 +237,8 @@ static_assert(Used::kBytes == Used::kVqIndex.end());
 
 // Section 5.1, request.
 struct DevicesRequest {
-  static constexpr Field kOffset{8, 2};
-  static constexpr Field kCount{10, 2};
+  static constexpr Field<uint16_t> kOffset{8};
+  static constexpr Field<uint16_t> kCount{10};
   static constexpr size_t kBytes = 12;
   static constexpr uint32_t kGrain = 8;  // both values are multiples of it
 };
@@ -248,9 +248,9 @@ static_assert(DevicesRequest::kBytes == DevicesRequest::kCount.end());
 
 // Section 5.1, response.
 struct DevicesResponse {
-  static constexpr Field kOffset{8, 2};
-  static constexpr Field kCount{10, 2};
-  static constexpr Field kNextOffset{12, 2};
+  static constexpr Field<uint16_t> kOffset{8};
+  static constexpr Field<uint16_t> kCount{10};
+  static constexpr Field<uint16_t> kNextOffset{12};
   static constexpr size_t kBitmap = 14;
   static constexpr size_t kFixedBytes = 14;
 };
@@ -264,7 +264,7 @@ static_assert(DevicesResponse::kBitmap == DevicesResponse::kFixedBytes);
 
 // Section 5.2, both directions.
 struct PingData {
-  static constexpr Field kData{8, 4};
+  static constexpr Field<uint32_t> kData{8};
   static constexpr size_t kBytes = 12;
 };
 static_assert(PingData::kData.offset == kHeaderBytes);
@@ -272,8 +272,8 @@ static_assert(PingData::kBytes == PingData::kData.end());
 
 // Section 5.3.
 struct DeviceEvent {
-  static constexpr Field kDeviceNumber{8, 2};
-  static constexpr Field kState{10, 2};
+  static constexpr Field<uint16_t> kDeviceNumber{8};
+  static constexpr Field<uint16_t> kState{10};
   static constexpr size_t kBytes = 12;
 };
 static_assert(DeviceEvent::kDeviceNumber.offset == kHeaderBytes);

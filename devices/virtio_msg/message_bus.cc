@@ -60,21 +60,6 @@ class MessageBus::Impl final : private SlotHost {
   const Counters& counters() const { return counters_; }
 
  private:
-  // Marks the thread that is inside a call of the link: it flushes afterwards
-  // by itself.
-  class LinkCall {
-   public:
-    explicit LinkCall(Impl* bus) : bus_(bus) {
-      bus_->link_caller_.store(std::this_thread::get_id(),
-                               std::memory_order_relaxed);
-    }
-    ~LinkCall() {
-      bus_->link_caller_.store(std::thread::id(), std::memory_order_relaxed);
-    }
-
-   private:
-    Impl* const bus_;
-  };
   // Observers hear of what happens inside in a later turn.
   class OperatorCall {
    public:
@@ -92,14 +77,23 @@ class MessageBus::Impl final : private SlotHost {
   void OnSlotEvent(uint32_t slot) override;
   void OnSlotChanged(uint32_t slot) override;
 
-  bool InLinkCall() const {
-    return link_caller_.load(std::memory_order_relaxed) ==
-           std::this_thread::get_id();
+  // From the first message of a batch to the end of the flush that follows it,
+  // the thread of the link need not be asked for service. Once a batch, not
+  // once a message: asking for the thread costs.
+  void BeginBatch() {
+    if (in_batch_) return;
+    in_batch_ = true;
+    batch_thread_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+  }
+  void EndBatch() {
+    in_batch_ = false;
+    batch_thread_.store(std::thread::id(), std::memory_order_relaxed);
   }
   void RequestService();
   void ReceiveBus(const Header& header, const DriverMessage& message);
   void ReceiveTransport(const Header& header, const DriverMessage& message,
                         std::span<const std::byte> raw);
+  void NoteReaction(const Slot& slot, uint32_t n, const DriverMessage& message);
   size_t ListDevices(const Header& header, const GetDevices& get,
                      std::span<std::byte> out);
   bool FlushAll();
@@ -130,7 +124,8 @@ class MessageBus::Impl final : private SlotHost {
   bool driver_seen_ = false;
   bool service_requested_ = false;
   bool in_operator_call_ = false;
-  std::atomic<std::thread::id> link_caller_{std::thread::id()};
+  bool in_batch_ = false;
+  std::atomic<std::thread::id> batch_thread_{std::thread::id()};
 
   const std::unique_ptr<vmm::WakeSource> event_wake_;
   const std::unique_ptr<vmm::WakeSource> observer_wake_;
@@ -165,7 +160,7 @@ MessageBus::Impl::Impl(std::string name, const MessageBusOptions& options,
 // --- Messages of the driver. ---
 
 void MessageBus::Impl::Receive(std::span<const std::byte> bytes) {
-  const LinkCall call(this);
+  BeginBatch();
   counters_.received.Add();
   Header header;
   DriverMessage message;
@@ -194,17 +189,8 @@ void MessageBus::Impl::ReceiveTransport(const Header& header,
     return;
   }
   const uint32_t n = header.dev_num;
-  if (pacer_.outstanding()) {
-    // What a driver does after READY, and when it tears a device down.
-    const SetDeviceStatus* const set = std::get_if<SetDeviceStatus>(&message);
-    if (std::holds_alternative<GetDeviceInfo>(message)) {
-      pacer_.DriverReacted(n, DeviceBusState::kReady);
-    } else if ((set != nullptr && set->is_reset()) ||
-               std::holds_alternative<ResetVqueue>(message)) {
-      pacer_.DriverReacted(n, DeviceBusState::kRemoved);
-    }
-  }
   Slot& slot = *slots_[n];
+  if (pacer_.outstanding()) NoteReaction(slot, n, message);
   std::array<std::byte, kMaxMessageBytes> out;
   const size_t size = slot.Receive(header, message, raw, out);
   if (size != 0) {
@@ -212,6 +198,19 @@ void MessageBus::Impl::ReceiveTransport(const Header& header,
   } else if (slot.waiting() && !std::holds_alternative<EventAvail>(message)) {
     counters_.deferred.Add();
     UpdateFull(n);
+  }
+}
+
+// After READY a driver asks for the device's info; after REMOVED it stops a
+// device that it had started. What it does in other places too (a reset while
+// it probes) is no sign that it has looked at the event.
+void MessageBus::Impl::NoteReaction(const Slot& slot, uint32_t n,
+                                    const DriverMessage& message) {
+  const SetDeviceStatus* const set = std::get_if<SetDeviceStatus>(&message);
+  if (std::holds_alternative<GetDeviceInfo>(message)) {
+    pacer_.DriverReacted(n, DeviceBusState::kReady);
+  } else if (set != nullptr && set->is_reset() && slot.started()) {
+    pacer_.DriverReacted(n, DeviceBusState::kRemoved);
   }
 }
 
@@ -240,6 +239,7 @@ size_t MessageBus::Impl::ListDevices(const Header& header,
     if (!slots_[n]->listed()) continue;
     present |= Bit(n);
     slots_[n]->BecomeKnown();
+    pacer_.Listed(n);
   }
   return EncodeDevices(context_.options.revision, header, get.offset,
                        end - begin, /*next_offset=*/0, present, out);
@@ -249,11 +249,9 @@ size_t MessageBus::Impl::ListDevices(const Header& header,
 
 bool MessageBus::Impl::Flush() {
   service_requested_ = false;
-  bool done;
-  {
-    const LinkCall call(this);
-    done = FlushAll();
-  }
+  BeginBatch();
+  const bool done = FlushAll();
+  EndBatch();
   // Brought up by the flush itself.
   if (done &&
       (work_slots_ != 0 || event_slots_.load(std::memory_order_relaxed) != 0)) {
@@ -289,11 +287,12 @@ bool MessageBus::Impl::FlushAnnouncements() {
   std::array<std::byte, kMinMessageBytes> out;
   const size_t size = EncodeDeviceEvent(next->slot, next->state, out);
   if (!outbox_.SendEvent(std::span(out).first(size))) return false;
-  pacer_.Sent(*next);
   if (next->state == DeviceBusState::kReady) {
-    slots_[next->slot]->BecomeKnown();
+    Slot& slot = *slots_[next->slot];
+    pacer_.Sent(*next, /*news=*/!slot.known());
+    slot.BecomeKnown();
   } else {
-    slots_[next->slot]->RemovedSent();
+    pacer_.Sent(*next, /*news=*/true);
   }
   return true;
 }
@@ -317,7 +316,7 @@ void MessageBus::Impl::UpdateFull(uint32_t slot) {
 }
 
 void MessageBus::Impl::RequestService() {
-  if (InLinkCall() || service_requested_) return;
+  if (in_batch_ || service_requested_) return;
   service_requested_ = true;
   link_->RequestService();
 }
@@ -331,6 +330,7 @@ void MessageBus::Impl::ResetAll() {
   work_slots_ = 0;
   event_slots_.store(0, std::memory_order_relaxed);
   service_requested_ = false;
+  EndBatch();
   for (std::optional<Slot>& slot : slots_) slot->Restart();
 }
 
@@ -346,7 +346,10 @@ void MessageBus::Impl::OnSlotEvent(uint32_t slot) {
   // already somebody else is about to flush, or waits for room.
   const uint32_t before =
       event_slots_.fetch_or(Bit(slot), std::memory_order_acq_rel);
-  if (before == 0 && !InLinkCall()) event_wake_->Signal();
+  if (before == 0 && batch_thread_.load(std::memory_order_relaxed) !=
+                         std::this_thread::get_id()) {
+    event_wake_->Signal();
+  }
 }
 
 void MessageBus::Impl::OnSlotChanged(uint32_t slot) {

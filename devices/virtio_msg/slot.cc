@@ -131,7 +131,8 @@ bool Slot::SendEvents(Outbox* outbox) {
 void Slot::BecomeKnown() {
   if (known_) return;
   known_ = true;
-  context_.pacer->CancelReady(number_);
+  hidden_ = false;
+  if (!met_before_) context_.pacer->CancelReady(number_);
   if (state_ == SlotState::kPendingAnnounce) state_ = SlotState::kPresent;
   context_.host->OnSlotChanged(number_);
 }
@@ -142,6 +143,7 @@ void Slot::Restart() {
   neutral_ = 0;
   known_ = false;
   hidden_ = false;
+  met_before_ = false;
   switch (state_) {
     case SlotState::kEmpty:
       return;
@@ -184,7 +186,7 @@ absl::Status Slot::Plug(uint64_t generation,
   state_ = SlotState::kPendingAnnounce;
   generation_ = generation;
   known_ = false;
-  hidden_ = context_.pacer->removed_owed(number_);
+  hidden_ = context_.pacer->removed_pending(number_);
   context_.pacer->OweReady(number_);
   context_.host->OnSlotChanged(number_);
   return absl::OkStatus();
@@ -265,6 +267,7 @@ void Slot::Free() {
   state_ = SlotState::kEmpty;
   phase_ = Phase::kNone;
   generation_ = 0;
+  met_before_ = met_before_ || known_;
   known_ = false;
   const std::weak_ptr<char> alive = alive_;
   std::vector<absl::AnyInvocable<void()>> gone = std::exchange(gone_, {});

@@ -13,6 +13,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "devices/virtio/status.h"
 #include "devices/virtio/virtio_device.h"
 #include "devices/virtio_msg/codec.h"
 #include "devices/virtio_msg/deferred_queue.h"
@@ -66,9 +67,11 @@ struct SlotContext {
 //
 // A device that the driver has not started (status 0) is released at once.
 //
-// A new device on a slot whose REMOVED has not been sent yet is hidden: until
-// then the driver hears about the slot what it hears about an empty one, so
-// that it can't take the event for the new device.
+// A new device is hidden while the REMOVED of the one before is on its way:
+// until then the driver hears about the slot what it hears about an empty one,
+// so that neither the event nor what the driver does about the old device hits
+// the new one. And as a driver may find the number listed while it still holds
+// the old device, the new one's READY is sent even then.
 //
 // Requests that were taken for a device that is released meanwhile are still
 // owed an answer: they get the neutral one of an empty slot, in their order.
@@ -103,8 +106,12 @@ class Slot final : public EndpointHost {
   bool listed() const { return visible() && state_ != SlotState::kRemoving; }
   // The driver has been shown it: in GET_DEVICES, or by its READY.
   void BecomeKnown();
-  // The REMOVED that was owed is on its way.
-  void RemovedSent() { hidden_ = false; }
+  bool known() const { return known_; }
+  // The driver has brought it to DRIVER_OK.
+  bool started() const {
+    return endpoint_ != nullptr &&
+           (endpoint_->driver_status() & virtio::kStatusDriverOk) != 0;
+  }
 
   // The driver is a new one. See MessageBus::ResetAll().
   void Restart();
@@ -127,7 +134,8 @@ class Slot final : public EndpointHost {
 
   // The driver's messages reach a device.
   bool visible() const {
-    return endpoint_ != nullptr && phase_ != Phase::kReleasing && !hidden_;
+    return endpoint_ != nullptr && phase_ != Phase::kReleasing &&
+           !(hidden_ && context_.pacer->removed_pending(number_));
   }
   bool unused_by_driver() const {
     return endpoint_->driver_status() == 0 && !endpoint_->busy();
@@ -148,8 +156,9 @@ class Slot final : public EndpointHost {
   SlotState state_ = SlotState::kEmpty;
   Phase phase_ = Phase::kNone;
   uint64_t generation_ = 0;
-  bool known_ = false;  // the driver may know the device
-  bool hidden_ = false;
+  bool known_ = false;       // the driver may know the device
+  bool hidden_ = false;      // as long as a REMOVED is pending
+  bool met_before_ = false;  // the driver may know an earlier device
 
   DeferredQueue deferred_;
   bool front_started_ = false;  // the endpoint works on the first of them

@@ -14,6 +14,11 @@ std::vector<Received> FakeLink::Take() {
   return std::exchange(to_driver_, {});
 }
 
+void FakeLink::Clear() {
+  Take();
+  to_device_.clear();
+}
+
 bool FakeLink::Service() {
   VMSG_CHECK(bus_ != nullptr);
   bool flushed = bus_->Flush();

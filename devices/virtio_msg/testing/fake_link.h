@@ -42,7 +42,8 @@ class FakeLink final : public MessageLink {
   size_t waiting() const { return to_device_.size(); }
   // Takes all that has arrived, which makes room for as many.
   std::vector<Received> Take();
-  bool has_output() const { return !to_driver_.empty(); }
+  // Both queues lose what they hold, as at a function reset.
+  void Clear();
 
   // What a doorbell starts. Returns what the last Flush() said.
   bool Service();

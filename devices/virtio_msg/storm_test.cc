@@ -1,0 +1,158 @@
+// Random storms of hot-plug, resets and a full link against a model of a driver
+// with a single buffer for bus messages. Source: amp-pci-device, 4.
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <random>
+
+#include "devices/virtio/testing/dummy_device.h"
+#include "devices/virtio_msg/message_bus.h"
+#include "devices/virtio_msg/testing/bus_harness.h"
+#include "devices/virtio_msg/testing/single_buffer_driver.h"
+#include "gtest/gtest.h"
+#include "vmm/testing/status_matchers.h"
+
+namespace vmsg::msg {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using virtio::DummyDevice;
+using virtio::DummyOptions;
+
+class Storm {
+ public:
+  explicit Storm(uint64_t seed)
+      : random_(seed),
+        driver_(seed + 1, &harness_.link(), &harness_.loop().clock()) {
+    // Some devices are there before the driver is.
+    for (uint32_t slot = 0; slot < 4; ++slot) Plug(slot);
+    driver_.Start();
+  }
+
+  void Step() {
+    const uint32_t slot = static_cast<uint32_t>(random_() % kSlots);
+    switch (random_() % 20) {
+      case 0:
+      case 1:
+      case 2:
+        if (harness_.bus().status(slot).state == SlotState::kEmpty) Plug(slot);
+        break;
+      case 3:
+      case 4:
+        Unplug(slot, /*forced=*/false);
+        break;
+      case 5:
+        Unplug(slot, /*forced=*/true);
+        break;
+      case 6:
+        harness_.link().set_room(random_() % 4);
+        break;
+      case 7:
+        harness_.link().set_room(FakeLink::kUnlimited);
+        break;
+      case 8:
+        if (random_() % 20 == 0) FunctionReset();
+        break;
+      case 9:
+        if (devices_[slot] != nullptr) {
+          devices_[slot]->ChangeConfig(4, Bytes(2));
+        }
+        break;
+      default:
+        driver_.DoSomething();
+    }
+    Turn(milliseconds(random_() % 8));
+  }
+
+  // Lets everything come to rest.
+  void Settle() {
+    harness_.link().set_room(FakeLink::kUnlimited);
+    for (int i = 0; i < 20'000; ++i) Turn(milliseconds(1));
+  }
+
+  void ExpectAtRest() {
+    EXPECT_TRUE(driver_.errors().empty()) << driver_.errors().front();
+    EXPECT_EQ(driver_.overwritten(), 0u);
+    EXPECT_TRUE(driver_.idle());
+    EXPECT_EQ(harness_.counters().malformed.value(), 0u);
+    EXPECT_EQ(gone_, unplugged_);
+    for (uint32_t slot = 0; slot < kSlots; ++slot) {
+      const SlotStatus status = harness_.bus().status(slot);
+      if (driver_.live(slot)) {
+        EXPECT_EQ(status.state, SlotState::kPresent) << slot;
+        EXPECT_EQ(status.driver_status, 15u) << slot;
+      } else {
+        EXPECT_EQ(status.state, SlotState::kEmpty) << slot;
+      }
+    }
+  }
+
+  const SingleBufferDriver& driver() const { return driver_; }
+  uint64_t unplugged() const { return unplugged_; }
+
+ private:
+  // Few, so that slots are used again and again.
+  static constexpr uint32_t kSlots = 8;
+
+  void Turn(vmm::Duration time) {
+    harness_.link().Service();
+    harness_.loop().AdvanceTime(time);
+    driver_.Run();
+    harness_.link().Service();
+    harness_.loop().RunUntilIdle();
+  }
+
+  void Plug(uint32_t slot) {
+    devices_[slot] = harness_.PlugDummy(
+        slot, {.seed = random_(),
+               .max_work_delay = milliseconds(3),
+               .max_transition_delay = milliseconds(random_() % 30)});
+  }
+
+  void Unplug(uint32_t slot, bool forced) {
+    const absl::Status status =
+        harness_.bus().Unplug(slot,
+                              {.forced = forced,
+                               .deadline = milliseconds(200),
+                               .fail_deadline = milliseconds(100)},
+                              [this] { ++gone_; });
+    if (!status.ok()) return;
+    devices_[slot] = nullptr;
+    ++unplugged_;
+  }
+
+  void FunctionReset() {
+    harness_.link().Clear();
+    harness_.bus().ResetAll();
+    driver_.Restart();
+    driver_.Start();
+  }
+
+  std::mt19937_64 random_;
+  BusHarness harness_;
+  SingleBufferDriver driver_;
+  std::array<DummyDevice*, kSlots> devices_ = {};
+  uint64_t unplugged_ = 0;
+  uint64_t gone_ = 0;
+};
+
+class StormTest : public testing::TestWithParam<uint64_t> {};
+
+TEST_P(StormTest, DriverAndBusAgreeWhenItIsOver) {
+  Storm storm(GetParam());
+  for (int i = 0; i < 3000; ++i) storm.Step();
+  storm.Settle();
+  storm.ExpectAtRest();
+  // The storm was one.
+  EXPECT_GT(storm.driver().probes(), 50u);
+  EXPECT_GT(storm.driver().tear_downs(), 20u);
+  EXPECT_GT(storm.unplugged(), 50u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, StormTest, testing::Range<uint64_t>(1, 25));
+
+}  // namespace
+}  // namespace vmsg::msg

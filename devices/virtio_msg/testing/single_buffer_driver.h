@@ -1,0 +1,101 @@
+// SingleBufferDriver: a model of the drivers in the field.
+
+#ifndef VMSG_DEVICES_VIRTIO_MSG_TESTING_SINGLE_BUFFER_DRIVER_H_
+#define VMSG_DEVICES_VIRTIO_MSG_TESTING_SINGLE_BUFFER_DRIVER_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "devices/virtio_msg/testing/fake_link.h"
+#include "devices/virtio_msg/testing/wire.h"
+#include "vmm/base/clock.h"
+
+namespace vmsg::msg {
+
+// It keeps one buffer for bus messages of the device, looks at it up to
+// kMaxHandlingDelay later, has one request per device in flight, probes a
+// device up to DRIVER_OK and tears it down on REMOVED. What it did not expect
+// is written down in errors(). Source: amp-pci-device, 4.
+//
+// Threads: the test's.
+class SingleBufferDriver {
+ public:
+  static constexpr uint32_t kSlots = 32;
+  static constexpr vmm::Duration kMaxHandlingDelay =
+      std::chrono::milliseconds(50);
+
+  // `link` and `clock` are borrowed.
+  SingleBufferDriver(uint64_t seed, FakeLink* link, const vmm::Clock* clock);
+
+  // A new driver takes over, with a reset of the function: it knows nothing.
+  void Restart();
+  // Begins with the enumeration.
+  void Start();
+
+  // Takes what has arrived and does what is due. Call it again and again.
+  void Run();
+  // A live device gets a notification or a question, or the bus is scanned
+  // again.
+  void DoSomething();
+
+  bool live(uint32_t slot) const {
+    return devices_[slot].state == State::kLive;
+  }
+  // Nothing is in flight and nothing is to be done.
+  bool idle() const;
+
+  // Events that were overwritten in the buffer.
+  uint64_t overwritten() const { return overwritten_; }
+  uint64_t probes() const { return probes_; }
+  uint64_t tear_downs() const { return tear_downs_; }
+  const std::vector<std::string>& errors() const { return errors_; }
+
+ private:
+  enum class State : uint8_t { kUnknown, kProbing, kLive, kTearingDown };
+  struct Device {
+    State state = State::kUnknown;
+    uint32_t step = 0;
+    bool in_flight = false;
+    uint8_t id = 0;  // of the request in flight
+    uint16_t token = 0;
+    bool removed = false;  // tear down when the answer is there
+    bool ready = false;    // probe again when that is done
+  };
+
+  void OnMessage(const Received& message);
+  void OnAnswer(const Received& answer);
+  void HandleEvent(uint32_t slot, uint16_t state);
+  void Probe(uint32_t slot);
+  void TearDown(uint32_t slot);
+  void NextProbeStep(uint32_t slot, const Received& answer);
+  void NextTearDownStep(uint32_t slot);
+  void Forget(uint32_t slot);
+  void Ask(uint32_t slot, Bytes request);
+  void Error(const std::string& what) { errors_.push_back(what); }
+
+  std::mt19937_64 random_;
+  FakeLink* const link_;
+  const vmm::Clock* const clock_;
+  std::array<Device, kSlots> devices_;
+  bool enumerating_ = false;
+  uint16_t next_token_ = 1;
+
+  struct BusBuffer {
+    uint32_t slot;
+    uint16_t state;
+    vmm::MonotonicTime handle_at;
+  };
+  std::optional<BusBuffer> buffer_;
+  uint64_t overwritten_ = 0;
+  uint64_t probes_ = 0;
+  uint64_t tear_downs_ = 0;
+  std::vector<std::string> errors_;
+};
+
+}  // namespace vmsg::msg
+
+#endif  // VMSG_DEVICES_VIRTIO_MSG_TESTING_SINGLE_BUFFER_DRIVER_H_
