@@ -43,9 +43,7 @@ struct AmpMachine {
     auto made = vmm::MemoryBacking::CreateAnonymous(kRamBytes, "ram");
     VMSG_CHECK(made.ok());
     ram = *std::move(made);
-    VMSG_CHECK(
-        memory.Add({.range = {kRam, kRamBytes}, .backing = ram})
-            .ok());
+    VMSG_CHECK(memory.Add({.range = {kRam, kRamBytes}, .backing = ram}).ok());
     auto created = AmpPciDevice::Create(options, &memory, {&loop}, &log);
     VMSG_CHECK(created.ok());
     device = *std::move(created);
