@@ -197,8 +197,10 @@ TEST_F(SpscFifoTest, OwnTailWrittenByTheDeviceBreaks) {
   SetWord(kDeviceHead, 1);
   Packet packet;
   ASSERT_TRUE(fifo_.Receive(&packet));
-  SetWord(kDeviceTail, 4);
   fifo_.CommitReceived();
+  SetWord(kDeviceTail, 4);
+  SetWord(kDeviceHead, 2);
+  EXPECT_FALSE(fifo_.Receive(&packet));
   EXPECT_EQ(fifo_.fault(), FifoFault::kForeignIndexWrite);
 }
 
