@@ -28,7 +28,7 @@ struct Segment {
   bool executable;
 };
 
-absl::Status Invalid(std::string text) {
+absl::Status Invalid(const std::string& text) {
   return absl::InvalidArgumentError("ELF: " + text);
 }
 
@@ -60,7 +60,7 @@ absl::Status CheckIdent(const Elf64_Ehdr& header) {
       {"phentsize", header.e_phentsize, sizeof(Elf64_Phdr)},
   };
   for (const auto& field : fields) {
-    const absl::Status status = Expect(field.field, field.value, field.wanted);
+    absl::Status status = Expect(field.field, field.value, field.wanted);
     if (!status.ok()) return status;
   }
   const uint8_t abi = header.e_ident[EI_OSABI];

@@ -55,7 +55,7 @@ class KvmInterruptController::Route final : public MsiRoute {
   }
 
   absl::Status Bind() {
-    const absl::Status status = SetIrqFd(0);
+    absl::Status status = SetIrqFd(0);
     bound_ = status.ok();
     return status;
   }
@@ -66,7 +66,7 @@ class KvmInterruptController::Route final : public MsiRoute {
           absl::StrFormat("no local APIC takes messages at %#x (requester %#x)",
                           message.address, message.requester_id));
     }
-    const absl::Status status = controller_->SetMessage(gsi_, message);
+    absl::Status status = controller_->SetMessage(gsi_, message);
     if (status.ok()) has_message_.store(true, std::memory_order_release);
     return status;
   }
@@ -140,7 +140,7 @@ absl::Status KvmInterruptController::SetMessage(uint32_t gsi,
   Entry& entry = entries_[gsi - kFirstMsiGsi];
   if (entry.message == message) return absl::OkStatus();
   const std::optional<MsiMessage> old = std::exchange(entry.message, message);
-  const absl::Status status = WriteTableLocked();
+  absl::Status status = WriteTableLocked();
   if (!status.ok()) entry.message = old;
   return status;
 }

@@ -61,7 +61,7 @@ KvmMemorySlot::~KvmMemorySlot() {
 absl::Status KvmMemorySlot::SetBase(std::optional<GuestAddress> base) {
   if (base == base_) return absl::OkStatus();
   if (!base.has_value()) {
-    const absl::Status status = Set(*base_, 0);
+    absl::Status status = Set(*base_, 0);
     if (status.ok()) base_.reset();
     return status;
   }
@@ -71,7 +71,7 @@ absl::Status KvmMemorySlot::SetBase(std::optional<GuestAddress> base) {
                         name_, base->value, size_bytes_));
   }
   // The kernel moves a slot that it has, and undoes that when it fails.
-  const absl::Status status = Set(*base, size_bytes_);
+  absl::Status status = Set(*base, size_bytes_);
   if (status.ok()) base_ = base;
   return status;
 }

@@ -174,26 +174,26 @@ absl::Status KvmVcpu::RequireNotRunningLocked() const {
 
 absl::Status KvmVcpu::SetState(const CpuState& state) {
   MutexLock lock(&mutex_);
-  const absl::Status status = RequireNotRunningLocked();
+  absl::Status status = RequireNotRunningLocked();
   return status.ok() ? ApplyCpuState(fd_.get(), state) : status;
 }
 
 absl::Status KvmVcpu::Reset() {
   MutexLock lock(&mutex_);
-  const absl::Status status = RequireNotRunningLocked();
+  absl::Status status = RequireNotRunningLocked();
   return status.ok() ? initial_->Restore(fd_.get()) : status;
 }
 
 absl::StatusOr<std::string> KvmVcpu::DumpRegisters() const {
   MutexLock lock(&mutex_);
-  const absl::Status status = RequireNotRunningLocked();
+  absl::Status status = RequireNotRunningLocked();
   if (!status.ok()) return status;
   return DumpVcpuRegisters(fd_.get());
 }
 
 absl::Status KvmVcpu::Start(EndCallback on_end) {
   MutexLock lock(&mutex_);
-  const absl::Status status = RequireNotRunningLocked();
+  absl::Status status = RequireNotRunningLocked();
   if (!status.ok()) return status;
   JoinLocked();
 
@@ -293,7 +293,7 @@ VcpuEnd KvmVcpu::RunGuest() {
 
 // A kick stays pending, as it is blocked outside KVM_RUN: without this the next
 // KVM_RUN would end at once.
-void KvmVcpu::TakeKick() {
+void KvmVcpu::TakeKick() const {
   sigset_t kick;
   sigemptyset(&kick);
   sigaddset(&kick, kick_signal_);
@@ -377,7 +377,8 @@ std::string KvmVcpu::InternalErrorText() const {
   return text;
 }
 
-VcpuEnd KvmVcpu::EndWith(VcpuEnd::Reason reason, std::string what) const {
+VcpuEnd KvmVcpu::EndWith(VcpuEnd::Reason reason,
+                         const std::string& what) const {
   return {.reason = reason,
           .detail = absl::StrCat("vcpu", id_, ": ",
                                  std::string(VcpuEndReasonName(reason)), ": ",

@@ -161,6 +161,7 @@ absl::Status KvmVm::Reset() {
   return absl::OkStatus();
 }
 
+// NOLINTNEXTLINE(readability-make-member-function-const): it changes the VM.
 absl::Status KvmVm::SetIrqLine(uint32_t gsi, bool high) {
   if (gsi >= kIrqLines) {
     return absl::InvalidArgumentError(

@@ -15,8 +15,11 @@
 
 #include <linux/stddef.h>
 
+// The kernel's own name, so a reserved one.
+// NOLINTBEGIN(bugprone-reserved-identifier)
 #undef __DECLARE_FLEX_ARRAY
 #define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[0]
+// NOLINTEND(bugprone-reserved-identifier)
 
 #include <linux/kvm.h>
 

@@ -152,6 +152,7 @@ class TestMachine {
     GTEST_SKIP() << "no KVM here: " << machine##_or.status().ToString(); \
   }                                                                      \
   ASSERT_OK(machine##_or);                                               \
+  /* NOLINTNEXTLINE(bugprone-macro-parentheses): a name. */              \
   const std::unique_ptr<::vmsg::vmm::TestMachine> machine =              \
       *std::move(machine##_or)
 
