@@ -68,7 +68,7 @@ struct DeviceContext {
   vmm::DmaSpace* dma = nullptr;    // for that thread
   DriverNotifier* notifier = nullptr;
   vmm::Logger* log = nullptr;
-  Features features;  // negotiated, fixed until reset
+  Features features = {};  // negotiated, fixed until reset
 };
 
 struct QueueLimits {
@@ -85,7 +85,7 @@ struct SharedMemoryRegion {
 // that component alone defines.
 struct SavedState {
   uint32_t version = 0;
-  std::vector<std::byte> bytes;
+  std::vector<std::byte> bytes = {};
 };
 
 // A virtio device.

@@ -56,7 +56,7 @@ class Console {
 
 struct EntropyProgramOptions {
   uint32_t read_bytes = 4096;  // read from each device once it is started
-  RngOptions rng;
+  RngOptions rng = {};
   uint64_t timeout_ns = BusOptions().timeout_ns;
 };
 

@@ -21,26 +21,26 @@ struct BootInfo {
   static constexpr uint32_t kMagic = 0x69424d56;  // "VMBi"
   static constexpr uint32_t kVersion = 1;
 
-  uint32_t magic;
-  uint32_t version;
-  uint32_t size;  // bytes of this structure that are filled
-  uint32_t reserved;
+  uint32_t magic = 0;
+  uint32_t version = 0;
+  uint32_t size = 0;  // bytes of this structure that are filled
+  uint32_t reserved = 0;
 
   // RAM is [0, ram_bytes). Below kFreeRam (vmm/boot/long_mode.h) it holds the
   // start-up structures, which the guest leaves alone while it uses them.
-  uint64_t ram_bytes;
+  uint64_t ram_bytes = 0;
 
   // PCI Express enhanced configuration of bus 0, or 0: use ports 0xCF8, 0xCFC.
-  uint64_t ecam_base;
-  uint64_t ecam_bytes;
+  uint64_t ecam_base = 0;
+  uint64_t ecam_bytes = 0;
 
   // Where the guest may put memory BARs that nobody has placed.
-  uint64_t pci_window_base;
-  uint64_t pci_window_bytes;
+  uint64_t pci_window_base = 0;
+  uint64_t pci_window_bytes = 0;
 
   // Text for the guest, without a terminating 0; 0 and 0 when there is none.
-  uint64_t command_line;
-  uint64_t command_line_bytes;
+  uint64_t command_line = 0;
+  uint64_t command_line_bytes = 0;
 };
 
 static_assert(sizeof(BootInfo) == 72);

@@ -135,8 +135,14 @@ TEST_F(ElfLoaderTest, TailLargerThanAnyBufferIsZeroed) {
 
 TEST_F(ElfLoaderTest, OtherProgramHeadersAreIgnored) {
   ElfFile file;
-  file.segments.push_back({.p_type = PT_GNU_STACK, .p_memsz = UINT64_MAX});
-  file.segments.push_back({.p_type = PT_NOTE, .p_offset = UINT64_MAX});
+  Elf64_Phdr stack = {};
+  stack.p_type = PT_GNU_STACK;
+  stack.p_memsz = UINT64_MAX;
+  file.segments.push_back(stack);
+  Elf64_Phdr note = {};
+  note.p_type = PT_NOTE;
+  note.p_offset = UINT64_MAX;
+  file.segments.push_back(note);
   Elf64_Phdr empty = ElfFile::Load(0, 0, 0, 0, 0);
   file.segments.push_back(empty);
   EXPECT_OK(Load(file));
@@ -266,7 +272,8 @@ TEST_F(ElfLoaderTest, SegmentsThatTouchDoNotOverlap) {
 TEST_F(ElfLoaderTest, DynamicExecutablesAreRefused) {
   for (const uint32_t type : {PT_INTERP, PT_DYNAMIC}) {
     ElfFile file;
-    file.segments.push_back({.p_type = type});
+    file.segments.push_back({});
+    file.segments.back().p_type = type;
     ExpectInvalid(file, "not static");
   }
 }

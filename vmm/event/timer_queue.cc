@@ -19,7 +19,7 @@ constexpr size_t kNotArmed = SIZE_MAX;
 // Outlives its handle while its callback runs.
 struct TimerQueue::Item {
   EventLoop::Closure callback;
-  MonotonicTime deadline;
+  MonotonicTime deadline = {};
   uint64_t sequence = 0;
   size_t index = kNotArmed;  // in heap_
   bool running = false;

@@ -54,11 +54,12 @@ class KvmMmioBus::Mapping final : public MmioMapping {
  public:
   struct Parts {
     // Null unless it is what the table calls.
-    std::unique_ptr<IoHandler> handler;
-    std::unique_ptr<KvmMemorySlot> slot;  // null unless memory
-    const EventFd* doorbell = nullptr;    // null unless a doorbell
+    std::unique_ptr<IoHandler> handler = nullptr;
+    // Null unless memory.
+    std::unique_ptr<KvmMemorySlot> slot = nullptr;
+    const EventFd* doorbell = nullptr;  // null unless a doorbell
     // Last, so that it waits for running calls before the others go.
-    std::unique_ptr<MmioMapping> in_table;
+    std::unique_ptr<MmioMapping> in_table = nullptr;
   };
 
   Mapping(KvmMmioBus* bus, std::string name, Parts parts)

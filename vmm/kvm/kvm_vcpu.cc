@@ -58,7 +58,7 @@ absl::Status SetRunSignalMask(int vcpu_fd, int kick) {
   struct {
     uint32_t bytes;
     uint8_t mask[sizeof(uint64_t)];
-  } request = {.bytes = sizeof(mask)};
+  } request = {.bytes = sizeof(mask), .mask = {}};
   static_assert(sizeof(request) == sizeof(kvm_signal_mask) + sizeof(mask));
   std::memcpy(request.mask, &mask, sizeof(mask));
   const int result = KvmIoctl(vcpu_fd, KVM_SET_SIGNAL_MASK, &request);

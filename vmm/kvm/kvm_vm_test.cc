@@ -34,7 +34,8 @@ TEST(KvmVmTest, DeviceThatRefusesToOpenCannotBeOpened) {
   char folder[] = "/tmp/kvm_vm_test.XXXXXX";
   ASSERT_NE(mkdtemp(folder), nullptr);
   const std::string path = std::string(folder) + "/socket";
-  sockaddr_un name = {.sun_family = AF_UNIX};
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
   ASSERT_LT(path.size(), sizeof(name.sun_path));
   std::memcpy(name.sun_path, path.c_str(), path.size() + 1);
   const UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -245,7 +245,8 @@ absl::Status SavedVcpuState::SaveMsrs(const KvmVm& vm, int vcpu_fd) {
   for (uint32_t i = 0; i < std::min(list->nmsrs, count); ++i) {
     if (list.entries()[i] == kMsrTsc) continue;
     one->nmsrs = 1;
-    *one.entries() = {.index = list.entries()[i]};
+    *one.entries() = {};
+    one.entries()->index = list.entries()[i];
     if (KvmIoctl(vcpu_fd, KVM_GET_MSRS, one.header()) != 1) continue;
     if (KvmIoctl(vcpu_fd, KVM_SET_MSRS, one.header()) != 1) continue;
     registers_->msrs.push_back(*one.entries());

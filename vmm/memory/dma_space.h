@@ -86,7 +86,7 @@ class DmaSpace {
   struct Pinned {
     DmaResult result = DmaResult::kOutside;
     std::byte* data = nullptr;
-    std::shared_ptr<const MemoryBacking> hold;
+    std::shared_ptr<const MemoryBacking> hold = nullptr;
   };
   Pinned Pin(GuestRange range, bool writable);
 

@@ -77,7 +77,7 @@ struct MemoryRegion {
   GuestRange range;
   RegionKind kind = RegionKind::kRam;
   bool read_only = false;  // for DMA; a write there is refused
-  std::shared_ptr<const MemoryBacking> backing;
+  std::shared_ptr<const MemoryBacking> backing = nullptr;
   uint64_t backing_offset = 0;  // of range.start inside the backing
 };
 

@@ -18,10 +18,10 @@ namespace vmsg::vmm {
 
 // One vector in the table, 16 bytes. Source: PCI Local Bus 3.0, 6.8.2.6.
 struct MsixTableEntry {
-  uint32_t address_low;
-  uint32_t address_high;
-  uint32_t data;
-  uint32_t vector_control;  // bit 0: mask
+  uint32_t address_low = 0;
+  uint32_t address_high = 0;
+  uint32_t data = 0;
+  uint32_t vector_control = 0;  // bit 0: mask
 };
 static_assert(sizeof(MsixTableEntry) == 16);
 

@@ -23,9 +23,10 @@ struct PciDoorbell {
 // One memory BAR: registers (a handler), or memory (a backing), exactly one.
 struct PciBar {
   PciBarInfo info;
-  IoHandler* handler = nullptr;        // borrowed; typically the device itself
-  std::vector<PciDoorbell> doorbells;  // with a handler only; 4-aligned
-  std::shared_ptr<const MemoryBacking> memory;  // from its start
+  IoHandler* handler = nullptr;  // borrowed; typically the device itself
+  // With a handler only; 4-aligned.
+  std::vector<PciDoorbell> doorbells = {};
+  std::shared_ptr<const MemoryBacking> memory = nullptr;  // from its start
 };
 
 }  // namespace vmsg::vmm

@@ -120,7 +120,7 @@ class PciFunction::MsixBar final : public IoHandler {
 
 struct PciFunction::Bar {
   PciBar bar;
-  std::unique_ptr<BarMapping> mapping;  // null unless connected
+  std::unique_ptr<BarMapping> mapping = nullptr;  // null unless connected
   // All ones were written to the lower or upper half, and nothing since.
   std::array<bool, 2> probing = {};
 

@@ -115,8 +115,8 @@ class PciFunction : public PciDevice {
   struct Bar;
   // What a config write means outside of the registers.
   struct Change {
-    std::optional<bool> bus_master;
-    std::optional<uint16_t> message_control;  // of MSI-X
+    std::optional<bool> bus_master = std::nullopt;
+    std::optional<uint16_t> message_control = std::nullopt;  // of MSI-X
   };
 
   void ResetRegistersLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -28,12 +28,12 @@ class PciHostBridge {
  public:
   struct Options {
     // ECAM for bus 0: 1 MiB there. nullopt: none.
-    std::optional<GuestAddress> ecam;
+    std::optional<GuestAddress> ecam = std::nullopt;
     // Where AssignBars puts memory BARs. Below 4 GiB.
-    GuestRange window_32bit;
+    GuestRange window_32bit = {};
     // For 64-bit BARs; when empty, they go below 4 GiB too. Not in the last 4
     // GiB of the address space, where an address looks like a sizing probe.
-    GuestRange window_64bit;
+    GuestRange window_64bit = {};
   };
 
   // `mmio`, `pio` (may be null: no port access) and `interrupts` are borrowed

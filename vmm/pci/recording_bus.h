@@ -19,7 +19,7 @@ namespace vmsg::vmm {
 class RecordingBus final : public MmioBus {
  public:
   struct Place {
-    std::optional<GuestAddress> base;
+    std::optional<GuestAddress> base = std::nullopt;
     uint64_t size = 0;
     bool is_doorbell = false;
   };

@@ -39,7 +39,7 @@ struct DummyOptions {
   Features required = {kFeatureVersion1};
   // The first kReadOnlyConfigBytes of it are refused to the driver.
   uint32_t config_size = 16;
-  std::optional<SharedMemoryRegion> shared_memory;  // id 0
+  std::optional<SharedMemoryRegion> shared_memory = std::nullopt;  // id 0
 
   // Requests in the back end at once, over all queues.
   uint32_t max_in_flight = 8;
