@@ -24,7 +24,8 @@ struct Decoded {
 
 // A message that no decoding gives, to see that it is left alone.
 Decoded Decode(const Bytes& bytes, size_t max = kMax) {
-  Decoded decoded{.message = PingResponse{.data = 0xDEAD}};
+  Decoded decoded;
+  decoded.message = PingResponse{.data = 0xDEAD};
   decoded.error = DecodeFromDriver(Revision::k2025, max, bytes, &decoded.header,
                                    &decoded.message);
   return decoded;

@@ -1,18 +1,19 @@
 // Random storms of hot-plug, resets and a full link against a model of a driver
 // with a single buffer for bus messages. Source: amp-pci-device, 4.
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <random>
 
+#include "absl/status/status.h"
 #include "devices/virtio/testing/dummy_device.h"
 #include "devices/virtio_msg/message_bus.h"
 #include "devices/virtio_msg/testing/bus_harness.h"
+#include "devices/virtio_msg/testing/fake_link.h"
 #include "devices/virtio_msg/testing/single_buffer_driver.h"
 #include "gtest/gtest.h"
-#include "vmm/testing/status_matchers.h"
+#include "vmm/base/clock.h"
 
 namespace vmsg::msg {
 namespace {
