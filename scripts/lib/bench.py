@@ -78,9 +78,12 @@ class Bench:
 
   def benchmark(self, program, name, repetitions):
     """Runs one benchmark; returns google-benchmark's JSON."""
-    return self.run(
+    output = self.run(
         self.program(program), '--benchmark_filter=^%s/' % name,
         '--benchmark_repetitions=%d' % repetitions, '--benchmark_format=json')
+    if not output:
+      raise BenchError('%s has no benchmark %s' % (program, name))
+    return output
 
   def triples(self, program, name):
     """Measures until enough triples are steady, or gives up."""
@@ -262,9 +265,13 @@ _MEASUREMENTS = [
     InstructionMeasurement('get_config/refused, instructions', 'refused'),
     SystemCallMeasurement('doorbell/system_calls'),
     TripleMeasurement(
-        'doorbell/loop_cpu_per_ping', 'doorbell_benchmark', 'BM_LoopCpuPerPing',
+        'doorbell/loop_cpu_per_ping', 'doorbell_benchmark', 'BM_LoopPerPing',
         Target(AT_MOST, 1500, 'value'),
         note='the baseline does nothing but epoll_wait, read and write'),
+    TripleMeasurement(
+        'doorbell/loop_cpu_per_ping, asleep between', 'doorbell_benchmark',
+        'BM_ThreadCpuPerPing',
+        note='with what the kernel takes to put the thread to sleep and wake it'),
     TripleMeasurement(
         'doorbell/kvm_to_interrupt', 'kvm_doorbell_benchmark',
         'BM_DoorbellToInterrupt', Target(AT_MOST, 1.15)),
