@@ -1,12 +1,36 @@
 #include "benchmarks/two_threads.h"
 
+#include <pthread.h>
+
+#include "vmm/base/check.h"
+
 namespace vmsg::bench {
 
-TwoThreads::TwoThreads() : thread_([this] { ThreadMain(); }) {}
+TwoThreads::TwoThreads() : thread_([this] { ThreadMain(); }) {
+  TakeProcessors();
+}
 
 TwoThreads::~TwoThreads() {
   phase_.store(Phase::kEnd, std::memory_order_release);
   thread_.join();
+  pthread_setaffinity_np(pthread_self(), sizeof(allowed_), &allowed_);
+}
+
+void TwoThreads::TakeProcessors() {
+  VMSG_CHECK(
+      pthread_getaffinity_np(pthread_self(), sizeof(allowed_), &allowed_) == 0);
+  if (CPU_COUNT(&allowed_) < 2) return;
+  pthread_t next = pthread_self();
+  int left = 2;
+  for (int cpu = 0; left > 0; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed_)) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    VMSG_CHECK(pthread_setaffinity_np(next, sizeof(one), &one) == 0);
+    next = thread_.native_handle();
+    --left;
+  }
 }
 
 void TwoThreads::Await(Phase phase) const {

@@ -39,7 +39,9 @@ class Backoff {
   uint32_t looks_ = 0;
 };
 
-// Pinned to no processor.
+// Each thread has a processor of its own where there are two: on a single one
+// it would be the scheduler that is measured. The calling thread goes back to
+// the processors that it had when this ends.
 //
 // Threads: one.
 class TwoThreads {
@@ -56,12 +58,14 @@ class TwoThreads {
  private:
   enum class Phase : uint8_t { kIdle, kCalled, kReady, kGo, kDone, kEnd };
 
+  void TakeProcessors();
   void ThreadMain();
   void Await(Phase phase) const;
 
   std::atomic<Phase> phase_{Phase::kIdle};
   const Work* there_ = nullptr;  // handed over by phase_
   std::thread thread_;
+  cpu_set_t allowed_;  // of the calling thread
 };
 
 }  // namespace vmsg::bench

@@ -16,8 +16,11 @@ constexpr uint32_t kSlots = 62;
 static_assert(kPackets + kSlots * kPacketBytes == 4096);
 static_assert(SpscFifo::kCapacity == kSlots - 1);
 
-constexpr uint32_t Next(uint32_t index) {
-  return index + 1 == kSlots ? 0 : index + 1;
+// So many packets ahead of the one that is taken, a packet is fetched.
+constexpr uint32_t kPacketsAhead = 4;
+
+constexpr uint32_t Next(uint32_t index, uint32_t count = 1) {
+  return index + count >= kSlots ? index + count - kSlots : index + count;
 }
 
 // Packets from index `tail` up to `head`.
@@ -86,6 +89,11 @@ bool SpscFifo::Break(FifoFault fault) {
 }
 
 bool SpscFifo::LookAtTail() {
+  // Here and not at each commit, where it would fetch a line that the device
+  // looks at, only to fetch it once more for the store.
+  if (LoadRelaxed<uint32_t>(driver_queue_ + kHead) != published_head_) {
+    return Break(FifoFault::kForeignIndexWrite);
+  }
   const uint32_t tail = LoadAcquire<uint32_t>(driver_queue_ + kTail);
   if (tail >= kSlots) return Break(FifoFault::kIndexOutOfRange);
   // The device can only have consumed since we last looked, and only what was
@@ -99,8 +107,7 @@ bool SpscFifo::LookAtTail() {
 }
 
 bool SpscFifo::LookAtHead() {
-  // Here and not at each commit, where the load would slow down a stream of
-  // packets noticeably.
+  // As in LookAtTail().
   if (LoadRelaxed<uint32_t>(device_queue_ + kTail) != published_tail_) {
     return Break(FifoFault::kForeignIndexWrite);
   }
@@ -125,16 +132,12 @@ bool SpscFifo::Send(std::span<const std::byte> message) {
   }
   WritePacket(Slot(driver_queue_, head_), message);
   head_ = next;
+  PrefetchToWrite(Slot(driver_queue_, head_));
   return true;
 }
 
 void SpscFifo::CommitSent() {
   if (head_ == published_head_ || !Running()) return;
-  // Relaxed: nobody but us may have written it.
-  if (LoadRelaxed<uint32_t>(driver_queue_ + kHead) != published_head_) {
-    Break(FifoFault::kForeignIndexWrite);
-    return;
-  }
   published_head_ = head_;
   StoreRelease<uint32_t>(driver_queue_ + kHead, head_);
 }
@@ -143,6 +146,9 @@ bool SpscFifo::Receive(Packet* packet) {
   if (!Running()) return false;
   if (tail_ == cached_head_) {
     if (!LookAtHead() || tail_ == cached_head_) return false;
+  }
+  if (Used(cached_head_, tail_) > kPacketsAhead) {
+    PrefetchToRead(Slot(device_queue_, Next(tail_, kPacketsAhead)));
   }
   ReadPacket(packet, Slot(device_queue_, tail_));
   tail_ = Next(tail_);

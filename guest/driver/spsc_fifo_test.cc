@@ -183,11 +183,15 @@ TEST_F(SpscFifoTest, DeviceTailThatClaimsUnpublishedPacketsBreaks) {
   EXPECT_EQ(fifo_.fault(), FifoFault::kIndexWentBack);
 }
 
-TEST_F(SpscFifoTest, OwnHeadWrittenByTheDeviceBreaks) {
+TEST_F(SpscFifoTest, OwnHeadWrittenByTheDeviceBreaksWhenRoomIsLookedFor) {
   ASSERT_TRUE(fifo_.Attach());
-  ASSERT_TRUE(fifo_.Send(Bytes("01")));
-  SetWord(kDriverHead, 9);
+  for (uint32_t i = 0; i < SpscFifo::kCapacity; ++i) {
+    ASSERT_TRUE(fifo_.Send(Bytes("01")));
+  }
   fifo_.CommitSent();
+  SetWord(kDriverHead, 9);
+  SetWord(kDriverTail, 3);
+  EXPECT_FALSE(fifo_.Send(Bytes("01")));
   EXPECT_EQ(fifo_.fault(), FifoFault::kForeignIndexWrite);
   EXPECT_EQ(Word(kDriverHead), 9u);
 }

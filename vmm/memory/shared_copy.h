@@ -89,6 +89,24 @@ inline void StoreShared(std::byte* shared, T value, std::memory_order order) {
   std::atomic_ref<T>(*reinterpret_cast<T*>(shared)).store(value, order);
 }
 
+// Asks for the cache line of `shared` as one that this side will write to: a
+// store to a line that the other side had last takes as long as a message
+// between processors, and stores go out in order. Changes nothing else.
+inline void PrefetchToWrite(std::byte* shared) {
+#if defined(__x86_64__)
+  // The built-in function asks to read only, unless told of the processor.
+  asm volatile("prefetchw %0" : : "m"(*shared));
+#else
+  __builtin_prefetch(shared, /*rw=*/1);
+#endif
+}
+
+// Likewise to read. Not of a line that the other side may still write to: that
+// would take it away from there.
+inline void PrefetchToRead(const std::byte* shared) {
+  __builtin_prefetch(shared);
+}
+
 }  // namespace vmsg::vmm
 
 #endif  // VMSG_VMM_MEMORY_SHARED_COPY_H_

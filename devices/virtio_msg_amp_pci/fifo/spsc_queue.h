@@ -66,6 +66,9 @@ inline void CopyIn(std::byte* slot, const std::byte* from,
   };
   (copy_word(8 * kWord), ...);
 }
+// So many packets ahead of the one that is taken, a packet is fetched.
+inline constexpr uint32_t kPacketsAhead = 4;
+
 using PacketWords = std::make_index_sequence<kSpscPacketBytes / 8>;
 
 }  // namespace spsc_internal
@@ -82,8 +85,11 @@ class SpscConsumer {
     if (next_ == head_ && !Look()) return false;
     const uint32_t at = next_;
     next_ = SpscNext(at);
-    spsc_internal::CopyOut(packet->bytes.data(),
-                           page_ + kSpscPackets + size_t{at} * kSpscPacketBytes,
+    if (SpscUsed(head_, at) > spsc_internal::kPacketsAhead) {
+      vmm::PrefetchToRead(
+          SpscSlot(page_, SpscAfter(at, spsc_internal::kPacketsAhead)));
+    }
+    spsc_internal::CopyOut(packet->bytes.data(), SpscSlot(page_, at),
                            spsc_internal::PacketWords());
     return true;
   }
@@ -162,14 +168,14 @@ class SpscProducer {
   bool Push(std::span<const std::byte> message) {
     const uint32_t after = SpscNext(next_);
     if (after == tail_ && !Look()) return false;
-    std::byte* const slot =
-        page_ + kSpscPackets + size_t{next_} * kSpscPacketBytes;
+    std::byte* const slot = SpscSlot(page_, next_);
     if (message.size() == kSpscPacketBytes) {
       spsc_internal::CopyIn(slot, message.data(), spsc_internal::PacketWords());
     } else {
       PutShort(slot, message, spsc_internal::PacketWords());
     }
     next_ = after;
+    vmm::PrefetchToWrite(SpscSlot(page_, after));
     return true;
   }
 
