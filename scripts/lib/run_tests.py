@@ -66,7 +66,7 @@ def _format():
 
 def _scripts():
   results = []
-  for folder in ['scripts/lib', 'tests/dependencies']:
+  for folder in ['scripts/lib', 'tests/dependencies', 'tests/e2e']:
     results += _check(
         'unit tests in ' + folder,
         sys.executable,
@@ -168,6 +168,14 @@ def _demo():
   return results + _check('demo on KVM', *demo, '--accel=kvm')
 
 
+def _e2e():
+  """Guests on real KVM, which an emulated machine has where this one has not."""
+  results = _check('packages of tests/e2e', 'scripts/setup', '--e2e')
+  if results[0].outcome == PASSED:
+    results += _check('guests on KVM', sys.executable, '-B', 'tests/e2e/run.py')
+  return results
+
+
 def _external_workspace():
   return _check('external workspace', 'tests/external_workspace/check')
 
@@ -195,6 +203,7 @@ _STAGES = [
      'safety analysis' % _FUZZ_SECONDS, _fuzz, (_FULL,)),
     ('external', 'another workspace that depends on this one',
      _external_workspace, (_FULL,)),
+    ('e2e', 'guests on real KVM; only with --stage', _e2e, (_ASKED,)),
     ('clang', 'build by clang with thread-safety analysis; only with --stage',
      _clang, (_ASKED,)),
     ('tidy', 'clang-tidy on every C++ file that is not a test; only with --stage',

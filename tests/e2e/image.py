@@ -1,0 +1,117 @@
+"""Prepares what does not change from run to run, and keeps it in a cache.
+
+The cache is $VMSG_E2E_CACHE, or vmsg-e2e in the user's cache folder. The name of
+an entry has a digest of all that it was made of, so an entry is never stale.
+"""
+
+import hashlib
+import os
+import tempfile
+
+import cpio
+import kernel_image
+import kernel_modules
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+SHELL = os.path.join(FOLDER, 'shell')
+
+_MACHINE_MODULES = ['kvm-amd']
+_KEEP = 4
+
+
+def cache_folder():
+  """Where the cache is; made if it is not there."""
+  folder = os.environ.get('VMSG_E2E_CACHE') or os.path.join(
+      os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'),
+      'vmsg-e2e')
+  os.makedirs(folder, exist_ok=True)
+  return folder
+
+
+def digest(parts):
+  """A digest of byte strings, which differs when one moves to its neighbour."""
+  total = hashlib.sha256()
+  for part in parts:
+    total.update(b'%d:' % len(part))
+    total.update(part)
+  return total.hexdigest()[:32]
+
+
+def cached(folder, kind, parts, make):
+  """Returns the path of the cache's entry, and makes it if it is not there.
+
+  Args:
+    folder: the cache.
+    kind: begins the name of the entry.
+    parts: byte strings that determine the content.
+    make: returns the content.
+  """
+  path = os.path.join(folder, '%s-%s' % (kind, digest(parts)))
+  if os.path.exists(path):
+    os.utime(path)
+    return path
+  content = make()
+  # Two runs at once may make the same entry; each sees a whole one.
+  handle, new = tempfile.mkstemp(dir=folder, prefix='new-')
+  try:
+    with os.fdopen(handle, 'wb') as file:
+      file.write(content)
+    os.rename(new, path)
+  except BaseException:
+    os.unlink(new)
+    raise
+  _forget_old(folder, kind)
+  return path
+
+
+def _forget_old(folder, kind):
+  entries = [os.path.join(folder, name) for name in os.listdir(folder)
+             if name.startswith(kind + '-')]
+  for path in sorted(entries, key=os.path.getmtime)[:-_KEEP]:
+    os.unlink(path)
+
+
+def vmlinux(release):
+  """Returns the path of the uncompressed kernel of a release."""
+  with open('/' + kernel_image.image_path(release), 'rb') as file:
+    packed = file.read()
+  return cached(cache_folder(), 'vmlinux', [packed],
+                lambda: kernel_image.extract(packed))
+
+
+def machine_base(release, libraries):
+  """Returns the path of the archive with what the emulated machine always has.
+
+  Args:
+    release: of the kernel whose modules it gets.
+    libraries: paths of shared libraries, which keep them.
+  """
+  modules = kernel_modules.load('/' + kernel_image.modules_folder(release),
+                                _MACHINE_MODULES)
+  files = {'/bin/busybox': read('/bin/busybox')}
+  for path in libraries:
+    files[path] = read(path)
+  for name, content in modules:
+    files['/lib/e2e_modules/%s.ko' % name] = content
+  order = ''.join(name + '\n' for name, _ in modules)
+  files['/lib/e2e_modules/order'] = order.encode()
+
+  def make():
+    archive = cpio.Archive()
+    archive.add_console()
+    archive.add_link('/bin/sh', 'busybox')
+    for path, content in sorted(files.items()):
+      archive.add_file(path, content,
+                       executable=not path.startswith('/lib/e2e_modules'))
+    return archive.to_bytes()
+
+  parts = [read(os.path.join(FOLDER, name)) for name in ('cpio.py', 'image.py')]
+  for path, content in sorted(files.items()):
+    parts += [path.encode(), content]
+  return cached(cache_folder(), 'machine', parts, make)
+
+
+def read(path):
+  """The bytes of a file."""
+  with open(path, 'rb') as file:
+    return file.read()

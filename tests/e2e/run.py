@@ -1,0 +1,157 @@
+"""Runs guests in the example VMM on real KVM; see README.md."""
+
+import argparse
+import glob
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import image
+import kernel_image
+import machine
+import shared_libraries
+import verdict
+
+sys.path.insert(1, os.path.join(image.FOLDER, '..', '..', 'scripts', 'lib'))
+import bazel  # pylint: disable=wrong-import-position
+
+_USAGE = """\
+Builds the example VMM, its guests and vmsgctl, and runs the cases of
+tests/e2e/cases on KVM: on this machine where its processor can, else in an
+emulated machine. Says which, and why. The last line is a JSON object; exit code
+0 only when each case passed.
+"""
+
+_TARGETS = {
+    'bin/kvm_vmm': '//examples/kvm_vmm:kvm_vmm',
+    'bin/vmsgctl': '//tools/vmsgctl:vmsgctl',
+    'images/payload.elf': '//guest/payload:payload.elf',
+}
+
+
+class E2eError(Exception):
+  """The cases could not be run."""
+
+
+def case_names():
+  """The names of all cases."""
+  paths = glob.glob(os.path.join(image.FOLDER, 'cases', '*.sh'))
+  return sorted(os.path.basename(path)[:-len('.sh')] for path in paths)
+
+
+def build():
+  """Builds the programs; returns {path in the tree of the cases: file}."""
+  options = ['-c', 'opt']
+  if bazel.run('build', *options, *_TARGETS.values()):
+    raise E2eError('the build failed')
+  folder = bazel.read('info', *options, 'bazel-bin').strip()
+  return {path: os.path.join(folder, label[2:].replace(':', '/'))
+          for path, label in _TARGETS.items()}
+
+
+def tree(programs):
+  """All files that the cases need, as build() returns them."""
+  files = dict(programs)
+  for folder in ('shell', 'cases'):
+    for path in glob.glob(os.path.join(image.FOLDER, folder, '*.sh')):
+      files['%s/%s' % (folder, os.path.basename(path))] = path
+  return files
+
+
+def make_machine(kind, programs, scratch):
+  """Returns the HostMachine or EmulatedMachine."""
+  files = tree(programs)
+  if kind == 'host':
+    return machine.HostMachine(files, scratch)
+  release = kernel_image.find_release()
+  libraries = shared_libraries.of_programs(
+      [path for name, path in programs.items() if name.startswith('bin/')])
+  return machine.EmulatedMachine(files, scratch, image.vmlinux(release),
+                                 image.machine_base(release, libraries))
+
+
+def _parse_arguments():
+  parser = argparse.ArgumentParser(
+      prog='tests/e2e/run.py', description=_USAGE,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('case', nargs='*',
+                      help='cases to run, of %s (default: all)'
+                      % ', '.join(case_names()))
+  parser.add_argument('--machine', choices=['auto', 'host', 'emulated'],
+                      default='auto', help='where to run them (default: auto)')
+  parser.add_argument('--seconds', type=int, default=120,
+                      help='limit for each case (default: 120)')
+  parser.add_argument('--log', help='file for all that is printed (default: a '
+                      'temporary file, kept if a case fails)')
+  parser.add_argument('--quiet', action='store_true',
+                      help='print the last line only')
+  arguments = parser.parse_args()
+  for name in arguments.case:
+    if name not in case_names():
+      parser.error('there is no case %s' % name)
+  return arguments
+
+
+def run(arguments, cases, scratch, log):
+  """Runs the cases; returns the object for the last line."""
+  def say(line):
+    if not arguments.quiet:
+      print(line, flush=True)
+
+  kind, why = machine.choose()
+  if arguments.machine not in ('auto', kind):
+    kind, why = arguments.machine, 'asked for'
+  say('e2e: machine: %s; %s' % (kind, why))
+  programs = build()
+  start = time.monotonic()
+  place = make_machine(kind, programs, scratch)
+  prepared = time.monotonic()
+  lines = machine.run(place, cases, arguments.seconds,
+                      60 + arguments.seconds * len(cases), log, say)
+  results = verdict.judge(lines, cases)
+  for result in results:
+    for reason in result.reasons:
+      say('e2e: %s: %s' % (result.name, reason))
+  return {
+      'machine': kind,
+      'why': why,
+      'prepare_s': round(prepared - start, 1),
+      'run_s': round(time.monotonic() - prepared, 1),
+      'cases': {
+          r.name: dict(r.facts, result='pass' if r.passed else 'fail',
+                       **({'reasons': r.reasons} if r.reasons else {}))
+          for r in results
+      },
+      'result': 'pass' if all(r.passed for r in results) else 'fail',
+  }
+
+
+def main():
+  arguments = _parse_arguments()
+  cases = arguments.case or case_names()
+  scratch = tempfile.mkdtemp(prefix='vmsg-e2e.')
+  log = arguments.log
+  if not log:
+    handle, log = tempfile.mkstemp(prefix='vmsg-e2e.', suffix='.log')
+    os.close(handle)
+  try:
+    result = run(arguments, cases, scratch, log)
+  except (E2eError, kernel_image.KernelError, OSError, ValueError,
+          subprocess.SubprocessError) as error:
+    result = {'result': 'fail', 'error': str(error)}
+  finally:
+    shutil.rmtree(scratch, ignore_errors=True)
+  if result['result'] == 'pass' and not arguments.log:
+    os.unlink(log)
+  else:
+    result['log'] = log
+  print(json.dumps(result), flush=True)
+  return 0 if result['result'] == 'pass' else 1
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,125 @@
+# What the host part of a case is written with. Each function ends the case with
+# an error if what it is for does not happen.
+#
+# The files are in the current folder: console (what the guest printed), vmm.log,
+# stats.json (written by the VMM at its end), facts, kvm_exits.
+
+PATIENCE=${E2E_PATIENCE:-60}  # seconds that anything may take
+HEARD=   # the line that `hear` has found
+REPLY=   # what `control` has got, JSON
+heard_lines=0
+vmm=
+
+# fail TEXT...: ends the case.
+fail() {
+  echo "e2e: error: $*"
+  exit 1
+}
+
+# note TEXT...: tells a reader of the log what happens.
+note() { echo "# $*"; }
+
+# fact KEY VALUE: a measured value for the result line.
+fact() { echo "$1=$2" >>facts; }
+
+# same WHAT A B: they have to be equal, and not empty.
+same() {
+  [ -n "$2" ] || fail "$1: nothing there"
+  [ "$2" = "$3" ] || fail "$1: $2 is not $3"
+  note "$1: $2 on both sides"
+}
+
+# vmm_start OPTION...: starts the VMM under KVM with a control socket.
+vmm_start() {
+  rm -f input console control.sock
+  mkfifo input
+  : >console
+  heard_lines=0
+  note "kvm_vmm $*"
+  "$E2E/bin/kvm_vmm" --accel=kvm --control=unix:control.sock --stats=stats.json \
+    "$@" <>input >console 2>>vmm.log &
+  vmm=$!
+}
+
+# vmm_end: waits until the VMM ends, with code 0.
+vmm_end() {
+  count_exits
+  wait "$vmm"
+  code=$?
+  vmm=
+  [ $code -eq 0 ] || fail "the VMM ended with code $code"
+  [ -s stats.json ] || fail "the VMM wrote no stats"
+  [ -s kvm_exits ] || sum_of_stats_exits >kvm_exits
+}
+
+# vmm_kill: ends the VMM whatever it does; nothing if it has ended.
+vmm_kill() {
+  [ -z "$vmm" ] || kill -9 "$vmm" 2>/dev/null
+  vmm=
+}
+
+# count_exits: notes what KVM itself counts for its virtual machines. It forgets a
+# machine that has ended, so the largest number stays.
+count_exits() {
+  file=/sys/kernel/debug/kvm/exits
+  [ -r $file ] || return 0
+  count=$(cat $file)
+  [ "$count" -le "$(cat kvm_exits 2>/dev/null || echo 0)" ] ||
+    echo "$count" >kvm_exits
+}
+
+# Where debugfs can't be read: the calls of KVM_RUN that returned to the VMM.
+sum_of_stats_exits() {
+  sed -n 's/.*"exits":{\([^}]*\)}.*/\1/p' stats.json | tr ',' '\n' |
+    awk -F: '{sum += $2} END {print sum + 0}'
+}
+
+# hear PATTERN: waits for the next line of the console, after the one heard
+# last, that matches the extended regular expression; puts it in HEARD.
+hear() {
+  tries=$((PATIENCE * 10))
+  while [ $tries -gt 0 ]; do
+    found=$(awk -v "after=$heard_lines" -v "pattern=$1" \
+      'NR > after && $0 ~ pattern {print NR " " $0; exit}' console)
+    if [ -n "$found" ]; then
+      heard_lines=${found%% *}
+      HEARD=$(echo "${found#* }" | tr -d '\r')
+      count_exits
+      return 0
+    fi
+    kill -0 "$vmm" 2>/dev/null || fail "the VMM ended before the guest said: $1"
+    sleep 0.1
+    tries=$((tries - 1))
+  done
+  fail "the guest did not say within $PATIENCE s: $1"
+}
+
+# say TEXT: types a line at the guest's console.
+say() { echo "$1" >input; }
+
+# value KEY LINE: the value of key=value in a line.
+value() { echo "$2" | sed -n "s/.*\\b$1=\\([^ ]*\\).*/\\1/p"; }
+
+# json KEY TEXT [N]: the value of the N-th (default: first) "KEY": in JSON.
+json() {
+  echo "$2" | grep -o "\"$1\": *\"\\?[^\",}]*" | sed -n "${3:-1}s/.*: *\"\\?//p"
+}
+
+# control ARGUMENT...: runs vmsgctl, which has to succeed; JSON is in REPLY.
+control() {
+  tries=$((PATIENCE * 10))
+  while [ ! -S control.sock ] && [ $tries -gt 0 ]; do
+    sleep 0.1
+    tries=$((tries - 1))
+  done
+  note "vmsgctl $*"
+  REPLY=$("$E2E/bin/vmsgctl" --target=unix:control.sock --json "$@") ||
+    fail "vmsgctl $* ended with code $?: $REPLY"
+  echo "$REPLY"
+}
+
+# seconds: time since power-on, with a fraction.
+seconds() { cut -d ' ' -f 1 /proc/uptime; }
+
+# milliseconds_since START: from what `seconds` said to now.
+milliseconds_since() { echo "$(seconds) $1" | awk '{print int(($1 - $2) * 1000)}'; }
