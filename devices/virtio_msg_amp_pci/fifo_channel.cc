@@ -8,21 +8,21 @@
 namespace vmsg::amp {
 
 FifoChannel::FifoChannel(const Options& options, vmm::EventLoop* loop,
-                         const vmm::GuestMemory* memory,
-                         const vmm::EventFd* doorbell, std::byte* window,
+                         const vmm::GuestMemory* memory, std::byte* window,
                          vmm::MsixTable* msix, vmm::LogSink* log_sink)
     : options_(options),
       loop_(loop),
-      doorbell_(doorbell),
       msix_(msix),
       log_(log_sink, &loop->clock(), options.name),
       fifo_(CreateDeviceFifo(options.layout, window)),
+      seen_state_(fifo_->state()),
       dma_(memory, &gate_),
       wake_(loop->CreateWakeSource([this] { Turn(); })),
       observer_wake_(loop->CreateWakeSource([this] {
         if (observer_ != nullptr) observer_();
       })),
       recheck_(loop->CreateTimer([this] { OnRecheck(); })),
+      look_(loop->CreateTimer([this] { OnLook(); })),
       bus_(options.name, {.max_message_bytes = kFifoPacketBytes}, loop, &dma_,
            this, log_sink) {
   VMSG_CHECK(options_.max_packets_per_wakeup > 0);
@@ -35,10 +35,9 @@ absl::StatusOr<std::unique_ptr<FifoChannel>> FifoChannel::Create(
     const vmm::GuestMemory* memory, const vmm::EventFd* doorbell,
     std::byte* window, vmm::MsixTable* msix, vmm::LogSink* log_sink) {
   auto channel = std::unique_ptr<FifoChannel>(
-      new FifoChannel(options, loop, memory, doorbell, window, msix, log_sink));
+      new FifoChannel(options, loop, memory, window, msix, log_sink));
   absl::StatusOr<std::unique_ptr<vmm::FdWatch>> watch =
-      loop->Watch(doorbell->fd(), vmm::FdEvents::kReadable,
-                  [c = channel.get()](vmm::FdEvents) { c->OnDoorbell(); });
+      loop->WatchEventFd(doorbell, [c = channel.get()] { c->OnDoorbell(); });
   if (!watch.ok()) return watch.status();
   channel->watch_ = *std::move(watch);
   return channel;
@@ -53,7 +52,7 @@ void FifoChannel::SetBusMaster(bool enabled) {
     enabled_ = enabled;
     if (!enabled) {
       gate_.Set(false);
-      dropped_before_ = fifo_->DriverMark();
+      dropped_before_ = fifo_->DriverLeft();
     }
     epoch_.fetch_add(1, std::memory_order_release);
   }
@@ -63,22 +62,33 @@ void FifoChannel::SetBusMaster(bool enabled) {
 void FifoChannel::ResetFunction() {
   {
     vmm::MutexLock lock(&mutex_);
-    enabled_ = false;
-    gate_.Set(false);
-    cleared_ = true;
-    dropped_before_.reset();
-    // Before the window changes: a turn that finds it changed looks here next.
-    epoch_.fetch_add(1, std::memory_order_release);
-    fifo_->ClearWindow();
+    ClearFunction();
   }
   wake_->Signal();
+}
+
+void FifoChannel::RemoveFunction() {
+  {
+    vmm::MutexLock lock(&mutex_);
+    ClearFunction();
+    fifo_->Shutdown();
+  }
+  wake_->Signal();
+}
+
+void FifoChannel::ClearFunction() {
+  enabled_ = false;
+  gate_.Set(false);
+  cleared_ = true;
+  dropped_before_.reset();
+  // Before the window changes: a turn that finds it changed looks here next.
+  epoch_.fetch_add(1, std::memory_order_release);
+  fifo_->ClearWindow();
 }
 
 // --- The loop. ---
 
 void FifoChannel::OnDoorbell() {
-  // Before the queue is looked at: what is rung for later rings again.
-  doorbell_->Drain();
   counters_.wakeups.Add();
   Turn();
 }
@@ -87,6 +97,11 @@ void FifoChannel::OnRecheck() {
   counters_.full_rechecks.Add();
   recheck_delay_ = std::min(2 * recheck_delay_, kMaxRecheck);
   Turn();
+}
+
+void FifoChannel::OnLook() {
+  look_->Arm(kFifoLookInterval);
+  if (Overtaken() || fifo_->Poll()) Turn();
 }
 
 bool FifoChannel::TrySend(std::span<const std::byte> message) {
@@ -98,12 +113,29 @@ bool FifoChannel::TrySend(std::span<const std::byte> message) {
 void FifoChannel::Turn() {
   if (Overtaken() && !TakeOver()) return;
   if (!running_) return;
-  if (fifo_->Poll()) bus_.ResetAll();
+  if (fifo_->Poll() && !Shake()) return;
   bool all_sent = true;
   if (fifo_->state() == FifoState::kRunning && !Move(&all_sent)) return;
   if (!Publish()) return;
   ScheduleRecheck(all_sent);
   NoteChanges();
+}
+
+bool FifoChannel::Shake() {
+  // A driver that left, and the whole handshake of the next one.
+  constexpr int kMaxSteps = 4;
+  for (int i = 0; i < kMaxSteps; ++i) {
+    bool driver_gone = false;
+    {
+      vmm::MutexLock lock(&mutex_);
+      if (Overtaken()) return false;
+      driver_gone = fifo_->Step();
+    }
+    if (driver_gone) ForgetDriver();
+    NoteChanges();
+    if (!fifo_->Poll()) break;
+  }
+  return true;
 }
 
 bool FifoChannel::TakeOver() {
@@ -113,7 +145,7 @@ bool FifoChannel::TakeOver() {
     seen_epoch_ = epoch_.load(std::memory_order_relaxed);
     running_ = enabled_;
     driver_gone = cleared_ || dropped_before_.has_value();
-    // Under the lock, since DropDriver() stores an index.
+    // Under the lock, since DropDriver() may store an index.
     if (cleared_) fifo_->Restart();
     if (dropped_before_.has_value()) fifo_->DropDriver(*dropped_before_);
     cleared_ = false;
@@ -126,6 +158,11 @@ bool FifoChannel::TakeOver() {
     gate_.Set(true);
   }
   NoteChanges();
+  if (!running_) {
+    look_->Cancel();
+  } else if (fifo_->has_handshake() && !look_->armed()) {
+    look_->Arm(kFifoLookInterval);
+  }
   // What the driver before did not take may fill the queue, and the new one
   // looks at it only when it is interrupted.
   if (running_ && fifo_->HasUnread()) Interrupt();
@@ -195,14 +232,14 @@ void FifoChannel::ScheduleRecheck(bool all_sent) {
 }
 
 void FifoChannel::NoteChanges() {
-  const bool broken = fifo_->state() == FifoState::kBroken;
+  const FifoState state = fifo_->state();
   const bool driver = bus_.driver_seen();
-  if (broken == seen_broken_ && driver == seen_driver_) return;
-  if (broken && !seen_broken_) {
+  if (state == seen_state_ && driver == seen_driver_) return;
+  if (state == FifoState::kBroken && seen_state_ != FifoState::kBroken) {
     counters_.breaks.Add();
     log_.LogGuest(vmm::LogSeverity::kWarning, FifoFaultName(fifo_->fault()));
   }
-  seen_broken_ = broken;
+  seen_state_ = state;
   seen_driver_ = driver;
   observer_wake_->Signal();
 }

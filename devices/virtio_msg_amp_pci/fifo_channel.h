@@ -37,7 +37,8 @@ namespace vmsg::amp {
 // interrupt is raised if anything went out. A turn that ended before its work
 // queues the next one behind the other sources of the loop. A device queue
 // without room is looked at again by timer, since the driver rings only for
-// what it produces.
+// what it produces. Where the layout has a handshake, a turn begins with the
+// steps that are due, and a timer looks whether a turn is needed for them.
 //
 // vCPU threads change one thing, which is whether there is a driver: bus
 // mastering goes on or off, the function is reset. What they change takes
@@ -45,8 +46,8 @@ namespace vmsg::amp {
 // docs/adr/2026-11-22-bus-master-off-resets-devices.md):
 //   - the channel's DMA gate closes inside the call, and opens only on the loop
 //     when everything of before is gone;
-//   - a turn publishes under the lock that the call takes, and publishes
-//     nothing once the epoch is another;
+//   - a turn publishes, and shakes hands, under the lock that the call takes,
+//     and does neither once the epoch is another;
 //   - the loop forgets the old driver before it takes a packet of the new one.
 // The lock is held for a few instructions a turn (to clear or compare a window
 // at most), so a vCPU that changes bus mastering does not wait for any work.
@@ -84,9 +85,13 @@ class FifoChannel final : private msg::MessageLink {
   // driver queue is looked at soon, also without a doorbell.
   void SetBusMaster(bool enabled);
 
-  // The function is reset, or disconnected: the window is cleared when this
-  // returns, bus mastering counts as off.
+  // The function is reset, or connected: the window has its initial contents
+  // when this returns, bus mastering counts as off.
   void ResetFunction();
+
+  // The function is disconnected: likewise, and the window says so where the
+  // layout can, until ResetFunction().
+  void RemoveFunction();
 
   // --- The loop, from here on. ---
 
@@ -108,8 +113,8 @@ class FifoChannel final : private msg::MessageLink {
 
  private:
   FifoChannel(const Options& options, vmm::EventLoop* loop,
-              const vmm::GuestMemory* memory, const vmm::EventFd* doorbell,
-              std::byte* window, vmm::MsixTable* msix, vmm::LogSink* log_sink);
+              const vmm::GuestMemory* memory, std::byte* window,
+              vmm::MsixTable* msix, vmm::LogSink* log_sink);
 
   // msg::MessageLink.
   bool TrySend(std::span<const std::byte> message) override;
@@ -117,12 +122,17 @@ class FifoChannel final : private msg::MessageLink {
 
   void OnDoorbell();
   void OnRecheck();
+  void OnLook();
+
+  void ClearFunction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // One turn.
   void Turn();
   // Makes the loop's side what vCPU threads have asked for. False: there is no
   // driver, do nothing.
   bool TakeOver();
+  // Takes the steps of the handshake that are due. False as there.
+  bool Shake();
   // Takes packets and sends, up to the bound. False: overtaken by a vCPU
   // thread, nothing of it counts.
   bool Move(bool* all_sent);
@@ -141,10 +151,10 @@ class FifoChannel final : private msg::MessageLink {
 
   const Options options_;
   vmm::EventLoop* const loop_;
-  const vmm::EventFd* const doorbell_;
   vmm::MsixTable* const msix_;
   vmm::Logger log_;
   const std::unique_ptr<DeviceFifo> fifo_;
+  FifoState seen_state_;  // the loop's, like what is below
   FifoCounters counters_;
 
   // Written by vCPU threads under the lock.
@@ -162,7 +172,6 @@ class FifoChannel final : private msg::MessageLink {
   uint32_t taken_ = 0;    // packets, in this turn
   uint32_t sent_ = 0;
   uint32_t last_sent_ = 0;  // in the last turn that was published
-  bool seen_broken_ = false;
   bool seen_driver_ = false;
   vmm::Duration recheck_delay_ = kMinRecheck;
   absl::AnyInvocable<void()> observer_;
@@ -170,6 +179,7 @@ class FifoChannel final : private msg::MessageLink {
   const std::unique_ptr<vmm::WakeSource> wake_;
   const std::unique_ptr<vmm::WakeSource> observer_wake_;
   const std::unique_ptr<vmm::Timer> recheck_;
+  const std::unique_ptr<vmm::Timer> look_;  // with a handshake only
   msg::MessageBus bus_;
   std::unique_ptr<vmm::FdWatch> watch_;
 };

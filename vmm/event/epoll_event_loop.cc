@@ -37,8 +37,9 @@ constexpr uint64_t kWakeupKey = UINT64_MAX;
 
 // A paused watch stays registered, so that resuming can't fail, but the kernel
 // reports errors and hang-ups of it all the same: edge-triggered, once.
-uint32_t EpollEvents(FdEvents events) {
-  uint32_t result = events == FdEvents::kNone ? uint32_t{EPOLLET} : 0;
+uint32_t EpollEvents(FdEvents events, bool edge_triggered) {
+  uint32_t result =
+      edge_triggered || events == FdEvents::kNone ? uint32_t{EPOLLET} : 0;
   if (Has(events, FdEvents::kReadable)) result |= EPOLLIN;
   if (Has(events, FdEvents::kWritable)) result |= EPOLLOUT;
   return result;
@@ -82,6 +83,8 @@ class Loop final : public EpollEventLoop {
   bool IsInLoopThread() const override;
   absl::StatusOr<std::unique_ptr<FdWatch>> Watch(int fd, FdEvents events,
                                                  FdCallback callback) override;
+  absl::StatusOr<std::unique_ptr<FdWatch>> WatchEventFd(
+      const EventFd* event, Closure callback) override;
   std::unique_ptr<Timer> CreateTimer(Closure callback) override;
   std::unique_ptr<WakeSource> CreateWakeSource(Closure callback) override;
   const Clock& clock() const override { return *clock_; }
@@ -100,7 +103,8 @@ class Loop final : public EpollEventLoop {
     FdCallback callback;
     int fd;
     FdEvents events;
-    uint32_t slot;
+    bool edge_triggered = false;
+    uint32_t slot = 0;
     bool running = false;
     bool abandoned = false;
   };
@@ -123,6 +127,7 @@ class Loop final : public EpollEventLoop {
   // Until the next timer, at most `max_wait` (negative: without limit).
   Duration WaitTime(Duration max_wait) const;
   int Dispatch(const epoll_event& event);
+  absl::StatusOr<std::unique_ptr<FdWatch>> Add(WatchItem watch);
   uint32_t TakeSlot();
   void Unwatch(WatchItem* item);
   int Control(int operation, const WatchItem& item);
@@ -192,20 +197,33 @@ bool Loop::IsInLoopThread() const {
 
 absl::StatusOr<std::unique_ptr<FdWatch>> Loop::Watch(int fd, FdEvents events,
                                                      FdCallback callback) {
-  VMSG_CHECK(IsInLoopThread());
   VMSG_CHECK(callback != nullptr);
-  const uint32_t slot = TakeSlot();
-  auto item =
-      std::make_unique<WatchItem>(WatchItem{.callback = std::move(callback),
-                                            .fd = fd,
-                                            .events = events,
-                                            .slot = slot});
+  return Add(
+      WatchItem{.callback = std::move(callback), .fd = fd, .events = events});
+}
+
+absl::StatusOr<std::unique_ptr<FdWatch>> Loop::WatchEventFd(
+    const EventFd* event, Closure callback) {
+  VMSG_CHECK(callback != nullptr);
+  // Each signal is an edge, also of a count that nobody takes back to zero. It
+  // takes 2^64 - 2 of them to fill.
+  return Add(WatchItem{
+      .callback = [c = std::move(callback)](FdEvents) mutable { c(); },
+      .fd = event->fd(),
+      .events = FdEvents::kReadable,
+      .edge_triggered = true});
+}
+
+absl::StatusOr<std::unique_ptr<FdWatch>> Loop::Add(WatchItem watch) {
+  VMSG_CHECK(IsInLoopThread());
+  auto item = std::make_unique<WatchItem>(std::move(watch));
+  item->slot = TakeSlot();
   if (Control(EPOLL_CTL_ADD, *item) != 0) {
     const int error = errno;
-    free_slots_.push_back(slot);
-    return WatchError(fd, error);
+    free_slots_.push_back(item->slot);
+    return WatchError(item->fd, error);
   }
-  slots_[slot].item = item.get();
+  slots_[item->slot].item = item.get();
   return std::make_unique<WatchHandle>(this, item.release());
 }
 
@@ -237,7 +255,8 @@ void Loop::Unwatch(WatchItem* item) {
 }
 
 int Loop::Control(int operation, const WatchItem& item) {
-  epoll_event event = {.events = EpollEvents(item.events), .data = {}};
+  epoll_event event = {.events = EpollEvents(item.events, item.edge_triggered),
+                       .data = {}};
   event.data.u64 = Key(item.slot, slots_[item.slot].generation);
   return epoll_ctl(epoll_fd_.get(), operation, item.fd, &event);
 }

@@ -9,10 +9,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "vmm/base/clock.h"
+#include "vmm/base/event_fd.h"
 
 namespace vmsg::vmm {
 
@@ -136,6 +138,23 @@ class EventLoop {
   //   ResourceExhausted   the kernel refused for want of memory or watches.
   virtual absl::StatusOr<std::unique_ptr<FdWatch>> Watch(
       int fd, FdEvents events, FdCallback callback) = 0;
+
+  // Calls `callback` after `event` was signalled: signals that come before it
+  // starts merge into one call, a signal during the call gives another one. Can
+  // call once without a signal when the watch begins, or resumes after a pause.
+  // `event` is borrowed, stays open until the watch is gone, and nobody else
+  // waits for it or drains it meanwhile. Errors as for Watch().
+  //
+  // The data path's way to wait for a doorbell: a loop that can do without
+  // reading the count overrides this and saves a system call a doorbell.
+  virtual absl::StatusOr<std::unique_ptr<FdWatch>> WatchEventFd(
+      const EventFd* event, Closure callback) {
+    return Watch(event->fd(), FdEvents::kReadable,
+                 [event, c = std::move(callback)](FdEvents) mutable {
+                   event->Drain();
+                   c();
+                 });
+  }
 
   // Never null.
   virtual std::unique_ptr<Timer> CreateTimer(Closure callback) = 0;

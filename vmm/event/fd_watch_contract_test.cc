@@ -75,6 +75,49 @@ TEST_P(FdWatchTest, CallsAsLongAsTheDescriptorIsReady) {
   EXPECT_EQ(RunOnce(), 0);
 }
 
+TEST_P(FdWatchTest, SignalsOfAnEventFdMergeUntilTheCall) {
+  ASSERT_OK_AND_ASSIGN(const EventFd event, EventFd::Create());
+  int calls = 0;
+  ASSERT_OK_AND_ASSIGN(const auto watch,
+                       loop().WatchEventFd(&event, [&] { ++calls; }));
+  EXPECT_EQ(RunOnce(), 0);
+  for (int round = 1; round <= 3; ++round) {
+    event.Signal();
+    event.Signal();
+    EXPECT_EQ(RunOnce(), 1);
+    EXPECT_EQ(calls, round);
+    EXPECT_EQ(RunOnce(), 0);
+  }
+}
+
+TEST_P(FdWatchTest, ASignalOfAnEventFdDuringTheCallGivesAnother) {
+  ASSERT_OK_AND_ASSIGN(const EventFd event, EventFd::Create());
+  int calls = 0;
+  ASSERT_OK_AND_ASSIGN(const auto watch, loop().WatchEventFd(&event, [&] {
+    if (++calls == 1) event.Signal();
+  }));
+  event.Signal();
+  EXPECT_EQ(RunOnce(), 1);
+  EXPECT_EQ(RunOnce(), 1);
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(RunOnce(), 0);
+}
+
+TEST_P(FdWatchTest, SignalsOfAnEventFdBeforeTheWatchAndInAPauseAreNotLost) {
+  ASSERT_OK_AND_ASSIGN(const EventFd event, EventFd::Create());
+  int calls = 0;
+  event.Signal();
+  ASSERT_OK_AND_ASSIGN(const auto watch,
+                       loop().WatchEventFd(&event, [&] { ++calls; }));
+  EXPECT_EQ(RunOnce(), 1);
+  watch->SetEvents(FdEvents::kNone);
+  event.Signal();
+  EXPECT_EQ(RunOnce(), 0);
+  watch->SetEvents(FdEvents::kReadable);
+  EXPECT_EQ(RunOnce(), 1);
+  EXPECT_EQ(calls, 2);
+}
+
 TEST_P(FdWatchTest, ReportsOnlyWhatWasAskedFor) {
   const auto watch = WatchAndNote(socket_.get(), FdEvents::kWritable);
   MakeReadable();
