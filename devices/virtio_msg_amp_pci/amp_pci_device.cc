@@ -129,11 +129,13 @@ class AmpPciDeviceImpl final : public AmpPciDevice {
   const std::string& id() const override { return function_.id(); }
   absl::Status Connect(vmm::PciAddress address, vmm::MmioBus* mmio,
                        vmm::InterruptController* interrupts) override {
+    ResetChannels();
     return function_.Connect(address, mmio, interrupts);
   }
   void Disconnect() override {
-    // First, so that nothing raises an interrupt whose route is being dropped.
-    ResetChannels();
+    // First, so that nothing raises an interrupt whose route is being dropped,
+    // and the guest can see it while the windows are mapped.
+    for (const auto& channel : channels_) channel->RemoveFunction();
     function_.Disconnect();
   }
   uint32_t ReadConfig(uint16_t offset, uint8_t width) override {

@@ -4,9 +4,11 @@
 #define VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_FIFO_FIFO_H_
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -14,18 +16,31 @@ namespace vmsg::amp {
 
 inline constexpr size_t kFifoPacketBytes = 64;
 
+// At least so often the driver's handshake state is looked at.
+inline constexpr std::chrono::milliseconds kFifoLookInterval(100);
+
 // A packet in private memory.
 struct alignas(64) Packet {
   std::array<std::byte, kFifoPacketBytes> bytes;
 };
 
-// Which placement of queues and indices the window has. A driver knows one.
-enum class FifoLayout : uint8_t { kSpsc };
+// Which placement of queues and indices the window has. A driver may know one
+// only. Source: amp-pci-device, 3.1 and 3.2.
+enum class FifoLayout : uint8_t {
+  kSpsc,
+  kShmemV1,        // self-describing; queue heads on cache lines of their own
+  kShmemV1Packed,  // the same with the placement that other devices use
+};
+// "spsc", "shmem-v1", "shmem-v1-packed".
+std::string_view FifoLayoutName(FifoLayout layout);
+// Nothing for any other name.
+std::optional<FifoLayout> FifoLayoutByName(std::string_view name);
 
 enum class FifoState : uint8_t {
   kRunning,  // packets flow
   kWaiting,  // the driver has not (yet) attached; layouts with a handshake
-  kBroken,   // the driver corrupted the indices; until Reset()
+  kBroken,   // the driver corrupted the window; until Reset(), or, in layouts
+             // with a handshake, until a driver starts anew
 };
 std::string_view FifoStateName(FifoState state);
 
@@ -33,6 +48,8 @@ enum class FifoFault : uint8_t {
   kNone,
   kIndexOutOfRange,  // the driver published an index past the queue
   kOwnIndexChanged,  // an index that only the device writes was overwritten
+  kOwnStateChanged,  // likewise its handshake state, or its magic
+  kUnknownState,     // the driver is in a handshake state that does not exist
 };
 std::string_view FifoFaultName(FifoFault fault);
 
@@ -40,8 +57,8 @@ std::string_view FifoFaultName(FifoFault fault);
 // decision, and what our side owns is kept in private copies. A packet is
 // copied out before anything looks at it.
 //
-// Threads: one, the FIFO's loop, but for ClearWindow() and DriverMark(). No
-// method blocks, allocates or makes a system call.
+// Threads: one, the FIFO's loop, but for ClearWindow(), DriverLeft() and
+// Shutdown(). No method blocks, allocates or makes a system call.
 class DeviceFifo {
  public:
   DeviceFifo() = default;
@@ -69,11 +86,17 @@ class DeviceFifo {
   // taken.
   virtual bool HasUnread() = 0;
 
-  // One step of what the layout does besides packets (looking whether our own
-  // indices were overwritten, a handshake, a restarted driver): at each
-  // doorbell, and on a slow timer where the layout asks for one. True when the
-  // driver started anew: the bus above has to be reset.
+  // Looks at what the layout does besides packets: whether what only we write
+  // was overwritten, and whether the driver's handshake state asks for
+  // something. At each doorbell, and every kFifoLookInterval where
+  // has_handshake(). Writes nothing to the window. True: call Step().
   virtual bool Poll() = 0;
+
+  // One step of the handshake, which may write the window. True when the driver
+  // that was here is gone: the bus above has to be reset before the next step.
+  virtual bool Step() = 0;
+
+  virtual bool has_handshake() const = 0;
 
   // Puts the window to its initial contents and leaves kBroken: ClearWindow(),
   // then Restart().
@@ -85,22 +108,25 @@ class DeviceFifo {
   // cleared, and leaves kBroken; it does not touch the window, in which a new
   // driver may be at work already.
   //
-  // Threads: ClearWindow() any, with two promises of the caller: no Commit runs
-  // at the same time, and Restart() comes before the next one.
+  // Threads: ClearWindow() any, with two promises of the caller: no Commit and
+  // no Step runs at the same time, and Restart() comes before the next one.
   virtual void ClearWindow() = 0;
   virtual void Restart() = 0;
 
-  // Where on its queue the driver puts its next packet; untrusted, meant for
-  // DropDriver(). Threads: any.
-  virtual uint32_t DriverMark() const = 0;
+  // The driver that is here is gone without a goodbye. Returns where on its
+  // queue it would put its next packet; untrusted, meant for DropDriver().
+  // Layouts with a handshake show in the window that a new driver has to wait.
+  // Threads: as ClearWindow(), with DropDriver() in place of Restart().
+  virtual uint32_t DriverLeft() = 0;
 
-  // The driver that was here until it had reached `mark` is gone without a
-  // goodbye. Discards what it put on its queue before `mark`, taken or not, and
-  // what was sent to it and not committed. A new driver may be at work already,
-  // beyond the mark.
+  // The driver that was here until it had reached `mark` is gone. Discards what
+  // it put on its queue before `mark`, taken or not, and what was sent to it
+  // and not committed. A new driver may be at work already, beyond the mark; in
+  // layouts with a handshake it waits for the next steps.
   virtual void DropDriver(uint32_t mark) = 0;
 
-  // The device goes away: tells the driver where the layout can.
+  // The device goes away: tells the driver where the layout can. Touches the
+  // window only. Threads: as ClearWindow().
   virtual void Shutdown() = 0;
 
   virtual FifoState state() const = 0;

@@ -101,7 +101,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         Require(!fifo->Receive(&packet));
         break;
       case 8:
-        mark = fifo->DriverMark();
+        mark = fifo->DriverLeft();
         break;
       case 9:
         fifo->DropDriver(mark);

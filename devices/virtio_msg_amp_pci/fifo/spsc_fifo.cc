@@ -1,35 +1,18 @@
 #include "devices/virtio_msg_amp_pci/fifo/spsc_fifo.h"
 
-#include <algorithm>
 #include <array>
-#include <span>
+#include <atomic>
 
+#include "devices/virtio_msg_amp_pci/fifo/clear_shared.h"
 #include "devices/virtio_msg_amp_pci/fifo/spsc_layout.h"
 #include "vmm/base/check.h"
 #include "vmm/memory/shared_copy.h"
 
 namespace vmsg::amp {
-namespace {
-
-using spsc_internal::LoadIndex;
-using spsc_internal::StoreIndex;
-
-void Zero(std::byte* from, const std::byte* to) {
-  static constexpr std::array<std::byte, 64> kZeroes = {};
-  while (from != to) {
-    const size_t size =
-        std::min(kZeroes.size(), static_cast<size_t>(to - from));
-    vmm::CopyToShared(from, std::span(kZeroes).first(size));
-    from += size;
-  }
-}
-
-}  // namespace
-
 SpscFifo::SpscFifo(std::byte* window)
     : window_(window),
-      driver_queue_(window + kSpscDriverQueue),
-      device_queue_(window + kSpscDeviceQueue) {
+      driver_queue_({.page = window + kSpscDriverQueue}),
+      device_queue_({.page = window + kSpscDeviceQueue}) {
   VMSG_CHECK(reinterpret_cast<uintptr_t>(window) % 64 == 0);
   ClearWindow();
 }
@@ -70,11 +53,11 @@ void SpscFifo::ClearWindow() {
       kSpscDeviceQueue + kSpscHead, kSpscDeviceQueue + kSpscTail};
   std::byte* at = window_;
   for (const size_t index : indices) {
-    Zero(at, window_ + index);
-    StoreIndex(window_ + index, 0);
+    ClearShared(at, window_ + index);
+    vmm::StoreShared<uint32_t>(window_ + index, 0, std::memory_order_release);
     at = window_ + index + sizeof(uint32_t);
   }
-  Zero(at, window_ + kSpscWindowBytes);
+  ClearShared(at, window_ + kSpscWindowBytes);
 }
 
 void SpscFifo::Restart() {
@@ -83,8 +66,8 @@ void SpscFifo::Restart() {
   fault_ = FifoFault::kNone;
 }
 
-uint32_t SpscFifo::DriverMark() const {
-  return LoadIndex(window_ + kSpscDriverQueue + kSpscHead);
+uint32_t SpscFifo::DriverLeft() {
+  return SpscPlace{.page = window_ + kSpscDriverQueue}.LoadWritten();
 }
 
 void SpscFifo::DropDriver(uint32_t mark) {

@@ -35,10 +35,12 @@ class SpscFifo final : public DeviceFifo {
   bool HasRoom() override;
   bool HasUnread() override;
   bool Poll() override;
+  bool Step() override { return false; }
+  bool has_handshake() const override { return false; }
   void Reset() override;
   void ClearWindow() override;
   void Restart() override;
-  uint32_t DriverMark() const override;
+  uint32_t DriverLeft() override;
   void DropDriver(uint32_t mark) override;
   void Shutdown() override {}
   FifoState state() const override {

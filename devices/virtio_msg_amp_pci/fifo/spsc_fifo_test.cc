@@ -334,7 +334,7 @@ TEST_F(SpscFifoTest, DroppedDriverLosesItsPacketsAndTheNextOneKeepsIts) {
   for (uint32_t i = 0; i < 5; ++i) ASSERT_TRUE(driver_.Put(Message(i)));
   ASSERT_TRUE(fifo_.Receive(&packet_));  // in the middle of a batch
   ASSERT_TRUE(fifo_.Send(Message(100)));
-  const uint32_t mark = fifo_.DriverMark();
+  const uint32_t mark = fifo_.DriverLeft();
   RawDriver second(&window_);
   ASSERT_TRUE(second.Put(Message(8)));
 
@@ -352,7 +352,7 @@ TEST_F(SpscFifoTest, DroppedDriverLosesItsPacketsAndTheNextOneKeepsIts) {
 }
 
 TEST_F(SpscFifoTest, DropReturnsAPacketTakenFromBeyondTheMark) {
-  const uint32_t mark = fifo_.DriverMark();
+  const uint32_t mark = fifo_.DriverLeft();
   ASSERT_TRUE(driver_.Put(Message(8)));
   ASSERT_TRUE(fifo_.Receive(&packet_));
 
@@ -364,7 +364,7 @@ TEST_F(SpscFifoTest, DropReturnsAPacketTakenFromBeyondTheMark) {
 
 TEST_F(SpscFifoTest, MarkOutOfRangeBreaksTheFifo) {
   driver_.Store(kDriverHead, 62);
-  fifo_.DropDriver(fifo_.DriverMark());
+  fifo_.DropDriver(fifo_.DriverLeft());
   EXPECT_EQ(fifo_.fault(), FifoFault::kIndexOutOfRange);
 }
 
@@ -433,7 +433,7 @@ TEST_F(SpscFifoTest, SurvivesADriverThatScribblesAllOverTheWindow) {
     fifo_.CommitReceived();
     fifo_.CommitSent();
     fifo_.Poll();
-    if (i % 16 == 0) fifo_.DropDriver(fifo_.DriverMark());
+    if (i % 16 == 0) fifo_.DropDriver(fifo_.DriverLeft());
     if (fifo_.state() == FifoState::kBroken) {
       ++breaks;
       fifo_.Reset();

@@ -38,25 +38,6 @@ static_assert(kSpscDeviceQueue + 2 * kSpscPageBytes == kSpscWindowBytes);
 static_assert(kSpscTail - kSpscHead >= 64 && kSpscPackets - kSpscTail >= 64);
 static_assert(kSpscPackets % 64 == 0 && kSpscPacketBytes == 64);
 
-constexpr uint32_t SpscNext(uint32_t index) {
-  return index + 1 == kSpscSlots ? 0 : index + 1;
-}
-
-// Packets from index `tail` up to `head`.
-constexpr uint32_t SpscUsed(uint32_t head, uint32_t tail) {
-  return head >= tail ? head - tail : head + kSpscSlots - tail;
-}
-
-// The index `count` (at most kSpscSlots) after `index`.
-constexpr uint32_t SpscAfter(uint32_t index, uint32_t count) {
-  const uint32_t after = index + count;
-  return after >= kSpscSlots ? after - kSpscSlots : after;
-}
-
-inline std::byte* SpscSlot(std::byte* page, uint32_t index) {
-  return page + kSpscPackets + size_t{index} * kSpscPacketBytes;
-}
-
 }  // namespace vmsg::amp
 
 #endif  // VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_FIFO_SPSC_LAYOUT_H_
