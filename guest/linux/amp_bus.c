@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The bus on a FIFO: requests and their answers, events, PING.
+ * Source: virtio-msg-messages, 2, 5.2 and 6; amp-pci-device, 4.
+ */
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/io.h>
+#include <linux/module.h>
+#include <linux/random.h>
+
+#include "amp.h"
+
+static unsigned int request_timeout_ms = 30000;
+module_param(request_timeout_ms, uint, 0444);
+MODULE_PARM_DESC(request_timeout_ms,
+		 "a request without an answer fails after so many milliseconds (default 30000)");
+
+/* So many packets are taken in interrupt context; the thread takes the rest. */
+#define AMP_IRQ_BUDGET		64
+#define AMP_THREAD_BUDGET	16
+
+/* The device gives no sign when it has made room on the driver queue. */
+#define AMP_MAX_FLUSH_DELAY	max(1UL, HZ / 20UL)
+
+/* On the stack of who waits; in bus->waiting until it has an answer. */
+struct amp_request {
+	struct list_head node;
+	struct vmsg_header header;	/* of the answer */
+	struct vmsg_message *response;
+	struct completion done;
+	int result;
+};
+
+/* --- Sending. --- */
+
+/* Any context. 0, -ENOSPC, -EIO (broken: being taken down) or -ENODEV. */
+static int amp_send(struct amp_bus *bus, const struct vmsg_message *msg)
+{
+	unsigned long flags;
+	int err = -ENODEV;
+
+	spin_lock_irqsave(&bus->tx_lock, flags);
+	if (!bus->down) {
+		err = amp_spsc_push(&bus->tx, msg);
+		/* For each packet. Orders the packet before it. */
+		if (!err)
+			writel(1, bus->doorbell);
+	}
+	spin_unlock_irqrestore(&bus->tx_lock, flags);
+	if (err == -EIO)
+		schedule_work(&bus->down_work);
+	return err;
+}
+
+static int amp_send_by(struct amp_bus *bus, const struct vmsg_message *msg,
+		       unsigned long deadline)
+{
+	int err;
+
+	while ((err = amp_send(bus, msg)) == -ENOSPC) {
+		if (time_after(jiffies, deadline))
+			return -ETIMEDOUT;
+		usleep_range(500, 1500);
+	}
+	return err;
+}
+
+/* --- Requests. --- */
+
+static bool amp_token_in_use(struct amp_bus *bus, __le16 token)
+{
+	struct amp_request *request;
+
+	list_for_each_entry(request, &bus->waiting, node)
+		if (request->header.token == token)
+			return true;
+	return false;
+}
+
+/* 0 is for events. There are never as many requests as there are tokens. */
+static __le16 amp_next_token(struct amp_bus *bus)
+{
+	__le16 token;
+
+	lockdep_assert_held(&bus->rx_lock);
+	do {
+		if (!++bus->last_token)
+			++bus->last_token;
+		token = cpu_to_le16(bus->last_token);
+	} while (amp_token_in_use(bus, token));
+	return token;
+}
+
+/**
+ * amp_bus_call() - send a request and wait for its answer
+ * @bus: that carries it
+ * @request: without a token
+ * @response: its type, msg_id, dev_num and token are right, its msg_size is
+ *	possible; the rest is for the caller to check
+ *
+ * Return: 0; -ETIMEDOUT; -ENODEV or -EIO when the bus is down.
+ */
+int amp_bus_call(struct amp_bus *bus, const struct vmsg_message *request,
+		 struct vmsg_message *response)
+{
+	unsigned long deadline = jiffies + READ_ONCE(bus->timeout);
+	struct vmsg_message msg = *request;
+	struct amp_request wait = {
+		.header = request->header,
+		.response = response,
+	};
+	int err = 0;
+
+	might_sleep();
+	init_completion(&wait.done);
+	wait.header.type |= VMSG_TYPE_RESPONSE;
+
+	spin_lock_irq(&bus->rx_lock);
+	if (bus->down) {
+		spin_unlock_irq(&bus->rx_lock);
+		return -ENODEV;
+	}
+	wait.header.token = amp_next_token(bus);
+	list_add_tail(&wait.node, &bus->waiting);
+	spin_unlock_irq(&bus->rx_lock);
+
+	msg.header.token = wait.header.token;
+	err = amp_send_by(bus, &msg, deadline);
+	if (!err) {
+		long left = (long)(deadline - jiffies);
+
+		if (!wait_for_completion_timeout(&wait.done, max(left, 1L)))
+			err = -ETIMEDOUT;
+	}
+
+	/* An answer may still have come: it counts. */
+	spin_lock_irq(&bus->rx_lock);
+	if (list_empty(&wait.node))
+		err = wait.result;
+	else
+		list_del(&wait.node);
+	spin_unlock_irq(&bus->rx_lock);
+	return err;
+}
+
+static void amp_finish(struct amp_request *request, int result)
+{
+	list_del_init(&request->node);
+	request->result = result;
+	complete(&request->done);
+}
+
+static void amp_handle_response(struct amp_bus *bus,
+				const struct vmsg_message *msg)
+{
+	u8 type = msg->header.type & VMSG_TYPE_MASK;
+	struct amp_request *request;
+
+	list_for_each_entry(request, &bus->waiting, node) {
+		const struct vmsg_header *wanted = &request->header;
+
+		if (wanted->token == msg->header.token &&
+		    wanted->type == type &&
+		    wanted->msg_id == msg->header.msg_id &&
+		    wanted->dev_num == msg->header.dev_num) {
+			*request->response = *msg;
+			amp_finish(request, 0);
+			return;
+		}
+	}
+	dev_dbg(bus->parent, "%s: an answer that nobody waits for\n",
+		bus->name);
+}
+
+/* --- Receiving. --- */
+
+static void amp_handle_ping(struct amp_bus *bus,
+			    const struct vmsg_message *msg)
+{
+	struct amp_ping *ping;
+
+	if (bus->num_pings == AMP_MAX_PINGS)
+		return;
+	ping = &bus->pings[bus->num_pings++];
+	ping->token = msg->header.token;
+	ping->data = msg->ping.data;
+}
+
+static bool amp_answer_pings(struct amp_bus *bus)
+{
+	while (bus->num_pings) {
+		struct amp_ping *ping = &bus->pings[bus->num_pings - 1];
+		struct vmsg_message msg;
+
+		vmsg_prepare(&msg, VMSG_TYPE_BUS | VMSG_TYPE_RESPONSE,
+			     VMSG_BUS_PING, 0, sizeof(msg.ping));
+		msg.header.token = ping->token;
+		msg.ping.data = ping->data;
+		if (amp_send(bus, &msg) == -ENOSPC)
+			return false;
+		bus->num_pings--;
+	}
+	return true;
+}
+
+static void amp_handle_bus_message(struct amp_bus *bus,
+				   const struct vmsg_message *msg)
+{
+	size_t payload = vmsg_payload(msg);
+
+	if (msg->header.dev_num)
+		return;
+	if (msg->header.msg_id == VMSG_BUS_PING &&
+	    payload >= sizeof(msg->ping))
+		amp_handle_ping(bus, msg);
+	else if (msg->header.msg_id == VMSG_BUS_EVENT_DEVICE &&
+		 payload >= sizeof(msg->event_device))
+		amp_slot_event(bus, le16_to_cpu(msg->event_device.number),
+			       le16_to_cpu(msg->event_device.state));
+}
+
+/* What is malformed or unknown is dropped (2.6). */
+static void amp_handle(struct amp_bus *bus, const struct vmsg_message *msg)
+{
+	u16 size = le16_to_cpu(msg->header.msg_size);
+	u16 number = le16_to_cpu(msg->header.dev_num);
+
+	if (size < sizeof(msg->header) || size > VMSG_MAX_BYTES)
+		return;
+	if (msg->header.type & VMSG_TYPE_RESPONSE)
+		amp_handle_response(bus, msg);
+	else if (msg->header.type & VMSG_TYPE_BUS)
+		amp_handle_bus_message(bus, msg);
+	else if (number < AMP_SLOTS && bus->slots[number].dev)
+		vmsg_device_event(bus->slots[number].dev, msg);
+}
+
+static void amp_take_down_locked(struct amp_bus *bus)
+{
+	struct amp_request *request, *next;
+
+	lockdep_assert_held(&bus->rx_lock);
+	spin_lock(&bus->tx_lock);
+	bus->down = true;
+	spin_unlock(&bus->tx_lock);
+	list_for_each_entry_safe(request, next, &bus->waiting, node)
+		amp_finish(request, -ENODEV);
+}
+
+/* False when there is still no room for all that is owed. */
+static bool amp_flush(struct amp_bus *bus)
+{
+	unsigned int number;
+
+	lockdep_assert_held(&bus->rx_lock);
+	if (!amp_answer_pings(bus))
+		return false;
+	if (!READ_ONCE(bus->flush))
+		return true;
+	for (number = 0; number < AMP_SLOTS; number++) {
+		struct vmsg_device *dev = bus->slots[number].dev;
+
+		/* Before vmsg_device_flush() looks at the queues. */
+		if (!test_and_clear_bit(number, &bus->flush))
+			continue;
+		if (dev && !vmsg_device_flush(dev)) {
+			set_bit(number, &bus->flush);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void amp_schedule_flush(struct amp_bus *bus)
+{
+	schedule_delayed_work(&bus->flush_work, READ_ONCE(bus->flush_delay));
+}
+
+/* Takes so many packets at most. True when there may be more. */
+static bool amp_drain(struct amp_bus *bus, unsigned int budget)
+{
+	struct vmsg_message msg;
+	unsigned long flags;
+	int err = 0;
+
+	spin_lock_irqsave(&bus->rx_lock, flags);
+	while (budget && !bus->down) {
+		err = amp_spsc_pop(&bus->rx, &msg);
+		if (err)
+			break;
+		amp_handle(bus, &msg);
+		budget--;
+	}
+	if (err == -EIO) {
+		amp_take_down_locked(bus);
+		schedule_work(&bus->down_work);
+	} else if (!amp_flush(bus)) {
+		amp_schedule_flush(bus);
+	}
+	spin_unlock_irqrestore(&bus->rx_lock, flags);
+	return !budget;
+}
+
+/**
+ * amp_bus_interrupt() - the device has put something on its queue
+ * @irq: the vector
+ * @data: the bus
+ *
+ * Return: IRQ_WAKE_THREAD when there is more than an interrupt may take.
+ */
+irqreturn_t amp_bus_interrupt(int irq, void *data)
+{
+	return amp_drain(data, AMP_IRQ_BUDGET) ? IRQ_WAKE_THREAD : IRQ_HANDLED;
+}
+
+/**
+ * amp_bus_thread() - goes on where amp_bus_interrupt() gave up
+ * @irq: the vector
+ * @data: the bus
+ *
+ * Return: IRQ_HANDLED.
+ */
+irqreturn_t amp_bus_thread(int irq, void *data)
+{
+	while (amp_drain(data, AMP_THREAD_BUDGET))
+		cond_resched();
+	return IRQ_HANDLED;
+}
+
+static void amp_flush_work(struct work_struct *work)
+{
+	struct amp_bus *bus = container_of(to_delayed_work(work),
+					   struct amp_bus, flush_work);
+	bool done;
+
+	spin_lock_irq(&bus->rx_lock);
+	done = bus->down || amp_flush(bus);
+	WRITE_ONCE(bus->flush_delay,
+		   done ? 1 : min(2 * bus->flush_delay, AMP_MAX_FLUSH_DELAY));
+	spin_unlock_irq(&bus->rx_lock);
+	if (!done)
+		amp_schedule_flush(bus);
+}
+
+/* --- For devices. --- */
+
+static int amp_op_request(struct vmsg_device *dev,
+			  const struct vmsg_message *request,
+			  struct vmsg_message *response)
+{
+	return amp_bus_call(dev->bus_data, request, response);
+}
+
+static int amp_op_event(struct vmsg_device *dev,
+			const struct vmsg_message *msg)
+{
+	return amp_send(dev->bus_data, msg);
+}
+
+static void amp_op_flush_later(struct vmsg_device *dev)
+{
+	struct amp_bus *bus = dev->bus_data;
+
+	set_bit(dev->number, &bus->flush);
+	amp_schedule_flush(bus);
+}
+
+/* All that calls devices does so under the lock. */
+static void amp_op_synchronize(struct vmsg_device *dev)
+{
+	struct amp_bus *bus = dev->bus_data;
+
+	spin_lock_irq(&bus->rx_lock);
+	spin_unlock_irq(&bus->rx_lock);
+}
+
+const struct vmsg_bus_ops amp_bus_ops = {
+	.request = amp_op_request,
+	.event = amp_op_event,
+	.flush_later = amp_op_flush_later,
+	.synchronize = amp_op_synchronize,
+};
+
+/* --- Life. --- */
+
+static void amp_down_work(struct work_struct *work)
+{
+	struct amp_bus *bus = container_of(work, struct amp_bus, down_work);
+
+	dev_err(bus->parent, "%s is broken: an index is out of range\n",
+		bus->name);
+	amp_bus_take_down(bus);
+}
+
+/**
+ * amp_bus_take_down() - no message any more
+ * @bus: in any state
+ *
+ * Requests that wait fail, and devices are told. Sleeps, but not for the
+ * device.
+ */
+void amp_bus_take_down(struct amp_bus *bus)
+{
+	unsigned int number;
+
+	spin_lock_irq(&bus->rx_lock);
+	amp_take_down_locked(bus);
+	spin_unlock_irq(&bus->rx_lock);
+	for (number = 0; number < AMP_SLOTS; number++) {
+		struct vmsg_device *dev = amp_slot_device(&bus->slots[number]);
+
+		if (dev)
+			vmsg_device_gone(dev);
+		vmsg_device_put(dev);
+	}
+}
+
+/**
+ * amp_bus_pause() - as amp_bus_take_down(), but devices are to go on later
+ * @bus: its devices are frozen
+ */
+void amp_bus_pause(struct amp_bus *bus)
+{
+	spin_lock_irq(&bus->rx_lock);
+	amp_take_down_locked(bus);
+	spin_unlock_irq(&bus->rx_lock);
+}
+
+/**
+ * amp_bus_init() - set up a bus that is down
+ * @bus: zeroed
+ * @parent: the PCI function
+ * @index: of the FIFO
+ * @window: of the FIFO
+ * @doorbell: of the FIFO
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int amp_bus_init(struct amp_bus *bus, struct device *parent,
+		 unsigned int index, void *window, void __iomem *doorbell)
+{
+	bus->parent = parent;
+	bus->index = index;
+	bus->window = window;
+	bus->doorbell = doorbell;
+	bus->down = true;
+	bus->timeout = msecs_to_jiffies(max(request_timeout_ms, 1U));
+	bus->flush_delay = 1;
+	/* Answers to the driver before us are to be told from ours. */
+	bus->last_token = (u16)get_random_u32();
+	snprintf(bus->name, sizeof(bus->name), "fifo%u", index);
+	spin_lock_init(&bus->rx_lock);
+	spin_lock_init(&bus->tx_lock);
+	INIT_LIST_HEAD(&bus->waiting);
+	INIT_DELAYED_WORK(&bus->flush_work, amp_flush_work);
+	INIT_WORK(&bus->scan_work, amp_scan_work);
+	INIT_WORK(&bus->down_work, amp_down_work);
+	amp_slots_init(bus);
+	/* Work here waits for drivers and for the device. */
+	bus->wq = alloc_workqueue("vmsg-%s-%s", WQ_UNBOUND | WQ_FREEZABLE, 0,
+				  dev_name(parent), bus->name);
+	return bus->wq ? 0 : -ENOMEM;
+}
+
+/**
+ * amp_bus_attach() - start with the FIFO as it is
+ * @bus: down, without devices in use
+ *
+ * Return: 0, or -EIO: the FIFO is broken, and the bus stays down.
+ */
+int amp_bus_attach(struct amp_bus *bus)
+{
+	int err;
+
+	spin_lock_irq(&bus->rx_lock);
+	spin_lock(&bus->tx_lock);
+	err = amp_spsc_attach_driver_queue(&bus->tx, bus->window) ?:
+	      amp_spsc_attach_device_queue(&bus->rx, bus->window);
+	bus->down = err != 0;
+	spin_unlock(&bus->tx_lock);
+	spin_unlock_irq(&bus->rx_lock);
+	return err;
+}
+
+/**
+ * amp_bus_destroy() - undo amp_bus_init()
+ * @bus: after amp_slots_stop(), and its interrupt was freed; or never attached
+ */
+void amp_bus_destroy(struct amp_bus *bus)
+{
+	if (!bus->wq)
+		return;
+	amp_bus_take_down(bus);
+	cancel_work_sync(&bus->down_work);
+	cancel_delayed_work_sync(&bus->flush_work);
+	destroy_workqueue(bus->wq);
+	bus->wq = NULL;
+}
