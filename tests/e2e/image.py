@@ -16,6 +16,7 @@ FOLDER = os.path.dirname(os.path.abspath(__file__))
 SHELL = os.path.join(FOLDER, 'shell')
 
 _MACHINE_MODULES = ['kvm-amd']
+_GUEST_MODULES = ['virtio', 'virtio_ring', 'virtio-rng']
 _KEEP = 4
 
 
@@ -96,6 +97,37 @@ def machine_base(release, libraries):
   order = ''.join(name + '\n' for name, _ in modules)
   files['/lib/e2e_modules/order'] = order.encode()
 
+  return _cached_archive('machine', files)
+
+
+def guest_initramfs(release, our_modules):
+  """Returns the path of the initramfs of the Linux guest.
+
+  Args:
+    release: of the kernel whose modules it gets.
+    our_modules: paths of the modules that are built here, in the order of
+      insertion.
+  """
+  stock = kernel_modules.load('/' + kernel_image.modules_folder(release),
+                              _GUEST_MODULES)
+  ours = [(kernel_modules.module_name(path), read(path))
+          for path in our_modules]
+  files = {
+      '/bin/busybox': read('/bin/busybox'),
+      '/init': read(os.path.join(SHELL, 'guest_init.sh')),
+      '/lib/guest_lib.sh': read(os.path.join(SHELL, 'guest_lib.sh')),
+  }
+  for kind, modules in (('stock', stock), ('ours', ours)):
+    for name, content in modules:
+      files['/lib/e2e_modules/%s.ko' % name] = content
+    order = ''.join(name + '\n' for name, _ in modules)
+    files['/lib/e2e_modules/' + kind] = order.encode()
+  return _cached_archive('guest', files)
+
+
+def _cached_archive(kind, files):
+  """Returns the path of an archive; files: {path in it: bytes}."""
+
   def make():
     archive = cpio.Archive()
     archive.add_console()
@@ -105,10 +137,11 @@ def machine_base(release, libraries):
                        executable=not path.startswith('/lib/e2e_modules'))
     return archive.to_bytes()
 
+  # These two files determine the archive too.
   parts = [read(os.path.join(FOLDER, name)) for name in ('cpio.py', 'image.py')]
   for path, content in sorted(files.items()):
     parts += [path.encode(), content]
-  return cached(cache_folder(), 'machine', parts, make)
+  return cached(cache_folder(), kind, parts, make)
 
 
 def read(path):

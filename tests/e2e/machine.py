@@ -17,7 +17,7 @@ _QEMU = [
     '-no-user-config', '-display', 'none', '-serial', 'stdio',
 ]
 _COMMAND_LINE = ('console=ttyS0 quiet mitigations=off nokaslr cryptomgr.notests '
-                 'panic=-1')
+                 'no_timer_check panic=-1')
 
 
 def virtualization_flag(cpuinfo):

@@ -12,6 +12,7 @@ import time
 
 import image
 import kernel_image
+import linux_modules
 import machine
 import shared_libraries
 import verdict
@@ -43,6 +44,15 @@ def case_names():
   return sorted(os.path.basename(path)[:-len('.sh')] for path in paths)
 
 
+def find_programs(folder):
+  """Returns {path in the tree of the cases: file} of programs built elsewhere."""
+  programs = {path: os.path.join(folder, path) for path in _TARGETS}
+  for path in programs.values():
+    if not os.path.exists(path):
+      raise E2eError('there is no ' + path)
+  return programs
+
+
 def build():
   """Builds the programs; returns {path in the tree of the cases: file}."""
   options = ['-c', 'opt']
@@ -53,18 +63,36 @@ def build():
           for path, label in _TARGETS.items()}
 
 
-def tree(programs):
+def needs_linux(case):
+  """Whether a case boots Linux as its guest."""
+  text = image.read(os.path.join(image.FOLDER, 'cases', case + '.sh'))
+  return b'linux_start' in text
+
+
+def linux_files():
+  """Kernel and initramfs of the Linux guest, as build() returns them."""
+  release = kernel_image.find_release()
+  return {
+      'images/vmlinux': image.vmlinux(release),
+      'images/guest.cpio': image.guest_initramfs(
+          release, linux_modules.build(release)),
+  }
+
+
+def tree(programs, cases):
   """All files that the cases need, as build() returns them."""
   files = dict(programs)
+  if any(map(needs_linux, cases)):
+    files.update(linux_files())
   for folder in ('shell', 'cases'):
     for path in glob.glob(os.path.join(image.FOLDER, folder, '*.sh')):
       files['%s/%s' % (folder, os.path.basename(path))] = path
   return files
 
 
-def make_machine(kind, programs, scratch):
+def make_machine(kind, programs, cases, scratch):
   """Returns the HostMachine or EmulatedMachine."""
-  files = tree(programs)
+  files = tree(programs, cases)
   if kind == 'host':
     return machine.HostMachine(files, scratch)
   release = kernel_image.find_release()
@@ -83,10 +111,12 @@ def _parse_arguments():
                       % ', '.join(case_names()))
   parser.add_argument('--machine', choices=['auto', 'host', 'emulated'],
                       default='auto', help='where to run them (default: auto)')
-  parser.add_argument('--seconds', type=int, default=120,
-                      help='limit for each case (default: 120)')
+  parser.add_argument('--seconds', type=int, default=240,
+                      help='limit for each case (default: 240)')
   parser.add_argument('--log', help='file for all that is printed (default: a '
                       'temporary file, kept if a case fails)')
+  parser.add_argument('--programs', metavar='FOLDER', help='use %s from this '
+                      'folder, and build nothing' % ', '.join(_TARGETS))
   parser.add_argument('--quiet', action='store_true',
                       help='print the last line only')
   arguments = parser.parse_args()
@@ -106,9 +136,10 @@ def run(arguments, cases, scratch, log):
   if arguments.machine not in ('auto', kind):
     kind, why = arguments.machine, 'asked for'
   say('e2e: machine: %s; %s' % (kind, why))
-  programs = build()
+  programs = (find_programs(arguments.programs) if arguments.programs
+              else build())
   start = time.monotonic()
-  place = make_machine(kind, programs, scratch)
+  place = make_machine(kind, programs, cases, scratch)
   prepared = time.monotonic()
   lines = machine.run(place, cases, arguments.seconds,
                       60 + arguments.seconds * len(cases), log, say)
@@ -140,8 +171,8 @@ def main():
     os.close(handle)
   try:
     result = run(arguments, cases, scratch, log)
-  except (E2eError, kernel_image.KernelError, OSError, ValueError,
-          subprocess.SubprocessError) as error:
+  except (E2eError, kernel_image.KernelError, linux_modules.ModuleError,
+          OSError, ValueError, subprocess.SubprocessError) as error:
     result = {'result': 'fail', 'error': str(error)}
   finally:
     shutil.rmtree(scratch, ignore_errors=True)

@@ -4,7 +4,7 @@
 # The files are in the current folder: console (what the guest printed), vmm.log,
 # stats.json (written by the VMM at its end), facts, kvm_exits.
 
-PATIENCE=${E2E_PATIENCE:-60}  # seconds that anything may take
+PATIENCE=${E2E_PATIENCE:-100}  # seconds that anything may take
 HEARD=   # the line that `hear` has found
 REPLY=   # what `control` has got, JSON
 heard_lines=0
@@ -29,6 +29,12 @@ same() {
   note "$1: $2 on both sides"
 }
 
+# at_least WHAT A MINIMUM
+at_least() {
+  [ "$2" -ge "$3" ] || fail "$1: $2 is less than $3"
+  note "$1: $2, at least $3"
+}
+
 # vmm_start OPTION...: starts the VMM under KVM with a control socket.
 vmm_start() {
   rm -f input console control.sock
@@ -39,6 +45,7 @@ vmm_start() {
   "$E2E/bin/kvm_vmm" --accel=kvm --control=unix:control.sock --stats=stats.json \
     "$@" <>input >console 2>>vmm.log &
   vmm=$!
+  echo $vmm >vmm.pid
 }
 
 # vmm_end: waits until the VMM ends, with code 0.
@@ -47,6 +54,7 @@ vmm_end() {
   wait "$vmm"
   code=$?
   vmm=
+  rm vmm.pid
   [ $code -eq 0 ] || fail "the VMM ended with code $code"
   [ -s stats.json ] || fail "the VMM wrote no stats"
   [ -s kvm_exits ] || sum_of_stats_exits >kvm_exits
@@ -88,6 +96,7 @@ hear() {
       return 0
     fi
     kill -0 "$vmm" 2>/dev/null || fail "the VMM ended before the guest said: $1"
+    grep -q -E 'Kernel panic|BUG:|Oops' console && fail 'the guest has crashed'
     sleep 0.1
     tries=$((tries - 1))
   done
@@ -123,3 +132,88 @@ seconds() { cut -d ' ' -f 1 /proc/uptime; }
 
 # milliseconds_since START: from what `seconds` said to now.
 milliseconds_since() { echo "$(seconds) $1" | awk '{print int(($1 - $2) * 1000)}'; }
+
+# ---- Linux as the guest
+
+GUEST_OPTIONS='console=ttyS0 quiet mitigations=off nokaslr cryptomgr.notests
+  no_timer_check panic=0 noxsave'
+guest_commands=0
+OUTPUT=  # what the last command in the guest printed
+
+# linux_start OPTION...: boots Debian's kernel with MEMORY MiB and a function amp0
+# of two FIFOs; options are more for kvm_vmm. The rng back ends write what they hand
+# out to record.0, record.1 and so on, in order of attach.
+MEMORY=256
+linux_start() {
+  booting=$(seconds)
+  # The word splitting takes out the line break.
+  # shellcheck disable=SC2086,SC2116
+  vmm_start --kernel="$E2E/images/vmlinux" --initrd="$E2E/images/guest.cpio" \
+    --append="$(echo $GUEST_OPTIONS)" --memory=$MEMORY \
+    --entropy-record=record --device virtio-msg-amp-pci,id=amp0,num-fifos=2 "$@"
+  linux_is_up
+}
+
+# linux_is_up: waits until the guest takes commands; after linux_start, and once
+# more after each reboot.
+linux_is_up() {
+  hear '^e2e-ready '
+  note "$HEARD"
+  fact boot_ms "$(milliseconds_since "$booting")"
+}
+
+# in_guest COMMAND: does it in the guest's shell; its output is in OUTPUT. The case
+# fails if the command does. One line; functions of guest_lib.sh are there.
+in_guest() {
+  in_guest_start "$1"
+  in_guest_end
+}
+
+# in_guest_start COMMAND, in_guest_end: the same in two steps.
+in_guest_start() {
+  guest_commands=$((guest_commands + 1))
+  note "guest\$ $1"
+  say "$guest_commands $1"
+}
+in_guest_end() {
+  hear "^e2e-done $guest_commands "
+  OUTPUT=$(tr -d '\r' <console | sed -n "s/^e2e-out $guest_commands //p")
+  [ -z "$OUTPUT" ] || echo "$OUTPUT"
+  [ "${HEARD##* }" -eq 0 ] || fail "status ${HEARD##* } in the guest"
+}
+
+# linux_end: no new warning in the guest's log; power off; the VMM ends well.
+linux_end() {
+  in_guest new_warnings
+  [ -z "$OUTPUT" ] || fail "the guest's log has new warnings: $OUTPUT"
+  in_guest_start 'poweroff -f'
+  vmm_end
+}
+
+# compare_entropy RECORD BYTES: the guest reads that many bytes from /dev/hwrng, and
+# they are what the back end handed out (kvm_vmm --entropy-record): the same digest.
+# The guest's kernel takes some for itself, before and, once a minute, between ours;
+# for the sake of the latter there is a second chance.
+compare_entropy() {
+  for chance in 1 2; do
+    in_guest "read_entropy $2"
+    same 'bytes read' "$(value bytes "$OUTPUT")" "$2"
+    recorded "$1" "$2" "$(value sha256 "$OUTPUT")" && return
+  done
+  fail "the back end did not hand out what the guest has read"
+}
+
+# recorded FILE BYTES SHA256: whether the file has bytes of this digest. It looks at
+# multiples of 16, which is what Linux takes.
+recorded() {
+  offset=0
+  while [ $((offset + $2)) -le "$(stat -c %s "$1")" ]; do
+    digest=$(tail -c "+$((offset + 1))" "$1" | head -c "$2" | sha256sum)
+    if [ "${digest%% *}" = "$3" ]; then
+      note "digest $3 on both sides, at byte $offset"
+      return 0
+    fi
+    offset=$((offset + 16))
+  done
+  return 1
+}

@@ -10,6 +10,12 @@ mount -t devtmpfs devtmpfs /dev 2>/dev/null
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tmpfs tmpfs /tmp
 
+# Guests may be larger than this machine, and most of their memory is not touched.
+echo 1 >/proc/sys/vm/overcommit_memory
+# Two levels of page tables are walked in software here: large pages are quicker.
+echo always >/sys/kernel/mm/transparent_hugepage/enabled
+echo always >/sys/kernel/mm/transparent_hugepage/shmem_enabled
+
 for module in $(cat /lib/e2e_modules/order); do
   insmod "/lib/e2e_modules/$module.ko" || echo "e2e: error: insmod $module"
 done

@@ -4,5 +4,5 @@
 . "$E2E/cases/$1.sh"
 CASE=$1
 trap vmm_kill EXIT
-trap 'exit 1' TERM INT
+trap 'fail "it took too long"' TERM INT
 host

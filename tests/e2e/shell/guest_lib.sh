@@ -1,0 +1,74 @@
+# Functions of the Linux guest, for the commands of `in_guest`.
+
+MODULES=/lib/e2e_modules
+
+# insert_stock_modules: those that Debian's kernel has.
+insert_stock_modules() { insert $(cat $MODULES/stock); }
+
+# insert_our_modules: virtio_msg and what comes after it.
+insert_our_modules() { insert $(cat $MODULES/ours); }
+
+# remove_our_modules: in the opposite order.
+remove_our_modules() {
+  for module in $(tac $MODULES/ours); do
+    rmmod "$module" || return 1
+  done
+}
+
+insert() {
+  for module in "$@"; do
+    insmod "$MODULES/$module.ko" || return 1
+  done
+}
+
+# wait_for SECONDS COMMAND...: until the command succeeds.
+wait_for() {
+  tries=$(($1 * 10))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || return 1
+    sleep 0.1
+  done
+}
+
+# virtio_count ID: how many virtio devices of this type (4: entropy) there are.
+virtio_count() {
+  cat /sys/bus/virtio/devices/*/device 2>/dev/null | grep -c "$(printf 0x%04x "$1")"
+}
+
+# virtio_bound ID: how many of them have a driver.
+virtio_bound() {
+  bound=0
+  for device in /sys/bus/virtio/devices/*; do
+    [ "$(cat "$device/device" 2>/dev/null)" = "$(printf 0x%04x "$1")" ] &&
+      [ -e "$device/driver" ] && bound=$((bound + 1))
+  done
+  echo $bound
+}
+
+# virtio_bound_is ID COUNT
+virtio_bound_is() { [ "$(virtio_bound "$1")" -eq "$2" ]; }
+
+# new_warnings: log lines of level warning and above that came after the stock
+# modules; not the two taint lines of each out-of-tree, unsigned module.
+new_warnings() {
+  dmesg -r | awk 'NR == FNR {before++; next} FNR > before' /tmp/log_before - |
+    grep '^<[0-4]>' |
+    grep -v -e ': loading out-of-tree module taints kernel' \
+      -e ': module verification failed: signature and/or required key missing'
+  true
+}
+
+HWRNG=/sys/class/misc/hw_random
+
+# read_entropy BYTES: reads /dev/hwrng; prints bytes=N sha256=DIGEST.
+read_entropy() {
+  dd if=/dev/hwrng of=/tmp/entropy bs=64 count=$(($1 / 64)) iflag=fullblock \
+    2>/dev/null || return 1
+  echo "bytes=$(stat -c %s /tmp/entropy) sha256=$(sha256sum </tmp/entropy |
+    cut -d ' ' -f 1)"
+}
+
+# not COMMAND...: its opposite.
+not() { ! "$@"; }

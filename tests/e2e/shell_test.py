@@ -1,0 +1,131 @@
+"""Tests of shell/ with a program that stands for the VMM; run by scripts/test."""
+
+import os
+import subprocess
+import tempfile
+import unittest
+
+import image
+import verdict
+
+# Repeats what it is told, and knows two words.
+_VMM = """\
+#!/bin/busybox sh
+echo "options $*"
+echo '{"accel":"kvm","exits":{"io":3,"mmio":4}}' >stats.json
+while read -r line; do
+  case $line in
+    end) exit 0 ;;
+    fail) exit 3 ;;
+    *) echo "$line" ;;
+  esac
+done
+"""
+_END = 'say end; vmm_end'
+
+
+@unittest.skipUnless(os.path.exists('/bin/busybox'), 'needs busybox-static')
+class RunCasesTest(unittest.TestCase):
+
+  def run_case(self, host, seconds=30, vmm=_VMM):
+    """Runs a case with this body; returns its CaseResult and what it printed."""
+    with tempfile.TemporaryDirectory() as folder:
+      for name in ['bin', 'cases']:
+        os.mkdir(os.path.join(folder, name))
+      os.symlink(image.SHELL, os.path.join(folder, 'shell'))
+      with open(folder + '/cases/it.sh', 'w', encoding='utf-8') as file:
+        # The counter of this machine's KVM is not to be seen here.
+        file.write('count_exits() { :; }\nhost() { %s\n}\n' % host)
+      with open(folder + '/bin/kvm_vmm', 'w', encoding='utf-8') as file:
+        file.write(vmm)
+      os.chmod(folder + '/bin/kvm_vmm', 0o755)
+      result = subprocess.run(
+          ['/bin/busybox', 'sh', folder + '/shell/run_cases.sh', folder,
+           folder + '/scratch', 'it'],
+          env=dict(os.environ, E2E_CASE_SECONDS=str(seconds), E2E_PATIENCE='2'),
+          check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+          encoding='utf-8', timeout=60)
+      lines = result.stdout.splitlines()
+      lines.append('e2e: end status=%d' % result.returncode)
+      judged = verdict.judge(lines, ['it'])[0]
+      self.assertEqual(judged.passed, result.returncode == 0, result.stdout)
+      return judged, result.stdout
+
+  def assert_fails(self, reason, host, **options):
+    judged, output = self.run_case(host, **options)
+    self.assertFalse(judged.passed, output)
+    self.assertIn(reason, '; '.join(judged.reasons), output)
+
+  def test_a_case_passes_with_its_facts_and_exits(self):
+    judged, output = self.run_case(
+        'vmm_start --x; hear "^options .*--x"; say "a b=7 c"; hear "^a "; '
+        'same b "$(value b "$HEARD")" 7; fact speed 12; ' + _END)
+    self.assertTrue(judged.passed, output)
+    self.assertEqual(judged.facts['speed'], 12)
+    self.assertEqual(judged.facts['kvm_exits'], 7)
+    self.assertIn('it console| a b=7 c', output)
+
+  def test_a_case_fails_when_values_differ_or_are_missing(self):
+    self.assert_fails('digest: a is not b',
+                      'vmm_start; same digest a b; ' + _END)
+    self.assert_fails('digest: nothing', 'vmm_start; same digest "" ""; ' + _END)
+
+  def test_a_case_fails_when_a_number_is_too_small(self):
+    self.assert_fails('bytes: 3 is less than 4',
+                      'vmm_start; at_least bytes 3 4; ' + _END)
+
+  def test_a_case_fails_when_the_guest_does_not_say_it(self):
+    self.assert_fails('did not say within 2 s: never', 'vmm_start; hear never')
+
+  def test_what_was_heard_is_not_heard_again(self):
+    self.assert_fails('did not say', 'vmm_start; say xy; hear ^xy; hear ^xy')
+
+  def test_a_case_fails_when_the_vmm_ends_early_or_badly(self):
+    self.assert_fails('ended before', 'vmm_start; say end; hear never')
+    self.assert_fails('with code 3', 'vmm_start; say fail; vmm_end')
+
+  def test_a_case_fails_when_the_guest_crashes(self):
+    self.assert_fails('crashed', 'vmm_start; say "Kernel panic - x"; hear never')
+
+  def test_a_case_fails_when_kvm_has_run_nothing(self):
+    self.assert_fails(
+        'KVM has run nothing', 'vmm_start; ' + _END,
+        vmm=_VMM.replace('"io":3,"mmio":4', '"io":0,"mmio":0'))
+
+  def test_a_case_that_takes_too_long_is_ended_with_its_vmm(self):
+    judged, output = self.run_case(
+        'vmm_start; echo "vmm $vmm"; while :; do sleep 0.1; done', seconds=1)
+    self.assertIn('it took too long', '; '.join(judged.reasons))
+    vmm = output.split('it out| vmm ')[1].split()[0]
+    self.assertFalse(os.path.exists('/proc/%s/cwd/it' % vmm))
+
+  def test_commands_run_in_the_guest_and_their_output_comes_back(self):
+    vmm = _VMM.replace('*) echo "$line"', '*) n=${line%% *}; eval "${line#* }" '
+                       '>out; s=$?; sed "s/^/e2e-out $n /" out; '
+                       'echo "e2e-done $n $s"')
+    judged, output = self.run_case(
+        'vmm_start; in_guest "echo a; echo b"; same out "$(echo $OUTPUT)" "a b";'
+        'in_guest "echo c"; same out "$OUTPUT" c; ' + _END, vmm=vmm)
+    self.assertTrue(judged.passed, output)
+    self.assert_fails('status 1 in the guest', 'vmm_start; in_guest false',
+                      vmm=vmm)
+
+  def test_finds_a_digest_in_a_record_and_no_other(self):
+    setup = ('head -c 160 /dev/urandom >record; vmm_start; '
+             'digest=$(tail -c +33 record | head -c 64 | sha256sum); ')
+    judged, output = self.run_case(
+        setup + 'recorded record 64 "${digest%% *}" || fail no; ' + _END)
+    self.assertTrue(judged.passed, output)
+    self.assert_fails('no', setup + 'recorded record 63 "${digest%% *}" || '
+                      'fail no')
+
+  def test_reads_values_of_json(self):
+    judged, output = self.run_case(
+        'vmm_start; text=\'{"a":[{"n":1,"s":"x"},{"n":2,"s":"y"}]}\'; '
+        'same n "$(json n "$text")" 1; same n "$(json n "$text" 2)" 2; '
+        'same s "$(json s "$text" 2)" y; ' + _END)
+    self.assertTrue(judged.passed, output)
+
+
+if __name__ == '__main__':
+  unittest.main()
