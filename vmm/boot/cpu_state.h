@@ -33,9 +33,10 @@ struct CpuState {
   uint64_t rip = 0;
   uint64_t rsp = 0;
   uint64_t rflags = 2;  // bit 1 is always set
-  // Argument registers of the System V ABI; all others start at 0.
+  // Argument registers; all others start at 0.
   uint64_t rdi = 0;
   uint64_t rsi = 0;
+  uint64_t rbx = 0;  // of the PVH start
 
   uint64_t cr0 = 0;
   uint64_t cr3 = 0;

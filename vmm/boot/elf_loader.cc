@@ -89,7 +89,7 @@ absl::StatusOr<std::vector<Elf64_Phdr>> ReadProgramHeaders(
 
 // All of a PT_LOAD header that can be judged without the guest's memory.
 absl::Status CheckLoadHeader(size_t index, const Elf64_Phdr& header,
-                             size_t file_size) {
+                             size_t file_size, bool maps_itself) {
   if (header.p_filesz > header.p_memsz) {
     return Invalid(absl::StrFormat("segment %d: filesz %#x exceeds memsz %#x",
                                    index, header.p_filesz, header.p_memsz));
@@ -100,7 +100,7 @@ absl::Status CheckLoadHeader(size_t index, const Elf64_Phdr& header,
         "segment %d: data at [%#x, +%#x) is not inside the file of %#x bytes",
         index, header.p_offset, header.p_filesz, file_size));
   }
-  if (header.p_paddr != header.p_vaddr) {
+  if (!maps_itself && header.p_paddr != header.p_vaddr) {
     return Invalid(
         absl::StrFormat("segment %d: paddr %#x differs from vaddr %#x", index,
                         header.p_paddr, header.p_vaddr));
@@ -142,7 +142,8 @@ absl::Status CheckPlace(const Segment& segment, const ElfLoadOptions& options,
 }
 
 absl::StatusOr<std::vector<Segment>> CollectSegments(
-    std::span<const std::byte> image, const std::vector<Elf64_Phdr>& headers) {
+    std::span<const std::byte> image, const std::vector<Elf64_Phdr>& headers,
+    bool maps_itself) {
   std::vector<Segment> segments;
   for (size_t i = 0; i < headers.size(); ++i) {
     const Elf64_Phdr& header = headers[i];
@@ -151,7 +152,8 @@ absl::StatusOr<std::vector<Segment>> CollectSegments(
           "program header %d: not static (it needs a dynamic linker)", i));
     }
     if (header.p_type != PT_LOAD) continue;
-    const absl::Status status = CheckLoadHeader(i, header, image.size());
+    const absl::Status status =
+        CheckLoadHeader(i, header, image.size(), maps_itself);
     if (!status.ok()) return status;
     if (header.p_memsz == 0) continue;
     segments.push_back({.index = i,
@@ -228,7 +230,7 @@ absl::StatusOr<LoadedElf> LoadElf(std::span<const std::byte> image,
 
   const auto headers = ReadProgramHeaders(image, header);
   if (!headers.ok()) return headers.status();
-  const auto segments = CollectSegments(image, *headers);
+  const auto segments = CollectSegments(image, *headers, options.maps_itself);
   if (!segments.ok()) return segments.status();
   status = CheckOverlaps(*segments);
   if (!status.ok()) return status;

@@ -19,6 +19,8 @@ struct ElfLoadOptions {
   GuestAddress lowest = kFreeRam;
   // No segment may reach past this; what the first page tables map as RAM.
   GuestAddress limit = kDeviceHole;
+  // Virtual addresses need not be the physical ones: a kernel that maps itself.
+  bool maps_itself = false;
 };
 
 struct LoadedElf {
@@ -36,8 +38,8 @@ inline constexpr uint16_t kMaxElfProgramHeaders = 64;
 //
 // Accepted is ELF64, little-endian, version 1, x86-64, ET_EXEC, System V or GNU
 // ABI, with physical equal to virtual addresses (the guest starts with an
-// identity map). Each error names the field, its value and, for a segment, its
-// index:
+// identity map) unless options.maps_itself; the entry point is physical. Each
+// error names the field, its value and, for a segment, its index:
 //   InvalidArgument  truncated; a header field has another value than the
 //                    format or the list above allows; it needs a dynamic linker
 //                    or relocation; a segment's file size exceeds its memory
