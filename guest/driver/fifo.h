@@ -22,7 +22,8 @@ struct alignas(8) Packet {
 enum class FifoState : uint8_t {
   kRunning,  // packets flow
   kWaiting,  // the device has not joined (yet); layouts with a handshake
-  kBroken,   // see fault(); until the function is reset and the FIFO attached
+  kBroken,   // see fault(); until Attach() succeeds, which may take a reset of
+             // the function
 };
 
 enum class FifoFault : uint8_t {
@@ -30,6 +31,10 @@ enum class FifoFault : uint8_t {
   kIndexOutOfRange,    // the device published an index past the queue
   kIndexWentBack,      // the device took back packets, or room, it had given
   kForeignIndexWrite,  // an index that only the driver writes has changed
+  // Layouts with a handshake:
+  kBadHeader,        // the window describes itself wrongly
+  kDeviceRestarted,  // the device has left this driver: attach again
+  kDeviceShutDown,   // the device says that it is gone
 };
 
 // The window is shared with a device that is not trusted: every index is read
@@ -47,8 +52,17 @@ class Fifo {
 
   // Starts from what the window holds, without clearing it: a driver that comes
   // after another carries on where that one was. Call again after a function
-  // reset. False when the window can't be used; see fault().
+  // reset. False when the window can't be used; see fault(). Where the layout
+  // has a handshake, this begins it, and kWaiting is the state until Step() has
+  // seen it through.
   virtual bool Attach() = 0;
+
+  // Goes on with the handshake as far as it goes now. True when the device
+  // should be told by the doorbell. JoinFifo() does all of this.
+  virtual bool Step() = 0;
+
+  // The driver goes: says so where the layout can, and stops.
+  virtual void Detach() = 0;
 
   // Puts a message (1 to kPacketBytes bytes; the rest of the packet is zero) on
   // the driver queue; false when that is full or the FIFO does not run. The

@@ -9,25 +9,51 @@
 #include <span>
 
 #include "guest/driver/fifo.h"
+#include "guest/driver/packet_queue.h"
+#include "guest/driver/shared_memory.h"
 
 namespace vmsg::guest {
 
-// Each side caches the other's index and looks again only when the cached value
-// says full, or empty: then a packet costs one cache line for itself and, in a
-// batch, a share of one for the index.
-//
+// One queue page.
+struct SpscPlace {
+  static constexpr uint32_t kSlots = 62;
+  static constexpr size_t kHead = 0x00;
+  static constexpr size_t kTail = 0x40;
+  static constexpr size_t kPackets = 0x80;
+  static_assert(kPackets + kSlots * kPacketBytes == 4096);
+
+  std::byte* page = nullptr;
+
+  static constexpr uint32_t slots() { return kSlots; }
+  static constexpr bool aligned() { return true; }
+  std::byte* slot(uint32_t index) const {
+    return page + kPackets + size_t{index} * kPacketBytes;
+  }
+  uint32_t LoadWritten() const { return LoadAcquire<uint32_t>(page + kHead); }
+  uint32_t LoadTaken() const { return LoadAcquire<uint32_t>(page + kTail); }
+  void StoreWritten(uint32_t index) const {
+    StoreRelease<uint32_t>(page + kHead, index);
+  }
+  void StoreTaken(uint32_t index) const {
+    StoreRelease<uint32_t>(page + kTail, index);
+  }
+  static constexpr FifoFault LookAtDevice() { return FifoFault::kNone; }
+};
+
 // Threads: one thread may send while another receives; Attach by neither. Both
 // see a fault of either direction.
 class SpscFifo final : public Fifo {
  public:
   // Packets per direction; one slot stays empty.
-  static constexpr uint32_t kCapacity = 61;
+  static constexpr uint32_t kCapacity = SpscPlace::kSlots - 1;
 
   // `window` is kFifoWindowBytes of BAR 1, 64-byte aligned; borrowed. Call
   // Attach() before anything else.
   explicit SpscFifo(std::byte* window);
 
   bool Attach() override;
+  bool Step() override { return false; }
+  void Detach() override {}
   bool Send(std::span<const std::byte> message) override;
   void CommitSent() override;
   bool Receive(Packet* packet) override;
@@ -43,31 +69,18 @@ class SpscFifo final : public Fifo {
  private:
   bool Running() const { return fault() == FifoFault::kNone; }
   bool Break(FifoFault fault);
-  // Refresh the cached index of the device; false when that broke the FIFO.
-  bool LookAtTail();
-  bool LookAtHead();
 
-  std::byte* const driver_queue_;
-  std::byte* const device_queue_;
+  const SpscPlace driver_queue_;
+  const SpscPlace device_queue_;
   std::atomic<FifoFault> fault_{FifoFault::kNone};
 
   // Lines of their own for the two threads. By padding: an over-aligned class
   // could not be a local variable under AddressSanitizer.
   static constexpr size_t kLineBytes = 64;
   [[maybe_unused]] std::byte before_sender_[kLineBytes];
-
-  // Sender: slots up to head_ are filled, up to published_head_ shown.
-  uint32_t head_ = 0;
-  uint32_t published_head_ = 0;
-  uint32_t cached_tail_ = 0;
-
+  PacketSender<SpscPlace> sender_;
   [[maybe_unused]] std::byte before_receiver_[kLineBytes];
-
-  // Receiver: slots up to tail_ are read, up to published_tail_ given back.
-  uint32_t tail_ = 0;
-  uint32_t published_tail_ = 0;
-  uint32_t cached_head_ = 0;
-
+  PacketReceiver<SpscPlace> receiver_;
   [[maybe_unused]] std::byte after_receiver_[kLineBytes];
 };
 

@@ -55,7 +55,12 @@ bool EntropyProgram::Run() {
     }
   }
   Report();
-  for (uint32_t f = 0; f < num_functions_; ++f) functions_[f].amp.Close();
+  for (uint32_t f = 0; f < num_functions_; ++f) {
+    for (uint32_t n = 0; n < functions_[f].amp.num_fifos(); ++n) {
+      functions_[f].channels[n].fifo->Detach();
+    }
+    functions_[f].amp.Close();
+  }
   Print(Line("end").Text("result", failed_ ? "fail" : "ok"));
   return !failed_;
 }
@@ -107,14 +112,17 @@ void EntropyProgram::OpenFunction(PciLocation where) {
 void EntropyProgram::OpenChannel(uint32_t function, uint32_t fifo) {
   AmpFunction& amp = functions_[function].amp;
   Channel& channel = functions_[function].channels[fifo];
-  channel.fifo.emplace(amp.window(fifo));
-  channel.bus.emplace(platform_, &*channel.fifo,
+  channel.fifo = channel.window.Open(amp.window(fifo));
+  channel.bus.emplace(platform_, channel.fifo,
                       BusOptions{.doorbell_address = amp.doorbell_address(fifo),
                                  .interrupt = amp.interrupt(fifo).id,
                                  .timeout_ns = options_.timeout_ns});
-  if (!channel.fifo->Attach()) {
+  const Error error =
+      JoinFifo(platform_, channel.fifo, amp.doorbell_address(fifo),
+               amp.interrupt(fifo).id, options_.timeout_ns);
+  if (error != Error::kNone) {
     channel.dead = true;
-    FailAt("fifo", Error::kFifoBroken, {function, fifo, 0});
+    FailAt("fifo", error, {function, fifo, 0});
   }
 }
 

@@ -18,11 +18,12 @@
 #include "guest/driver/arena.h"
 #include "guest/driver/bus.h"
 #include "guest/driver/error.h"
+#include "guest/driver/fifo.h"
 #include "guest/driver/pci.h"
 #include "guest/driver/platform.h"
 #include "guest/driver/rng.h"
-#include "guest/driver/spsc_fifo.h"
 #include "guest/driver/virtio_device.h"
+#include "guest/driver/window_fifo.h"
 #include "guest/payload/command.h"
 #include "guest/payload/line.h"
 
@@ -82,7 +83,8 @@ class EntropyProgram {
  private:
   // One FIFO.
   struct Channel {
-    std::optional<SpscFifo> fifo;
+    WindowFifo window;
+    Fifo* fifo = nullptr;  // in `window`, in the layout that it says
     std::optional<Bus> bus;
     bool dead = false;  // reported once, then left alone
   };
