@@ -1,6 +1,7 @@
 #include "devices/factories/device_option.h"
 
 #include <initializer_list>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "devices/virtio_msg_amp_pci/fifo/fifo.h"
 #include "proto/vmsg/control/v1alpha1/hotplug.pb.h"
 
 namespace vmsg::devices {
@@ -90,7 +92,8 @@ absl::StatusOr<control::PlaceSpec> ParseBus(const DeviceOption& option) {
 }  // namespace
 
 const char kDeviceOptionHelp[] =
-    "virtio-msg-amp-pci,id=ID,num-fifos=N  a PCI function; "
+    "virtio-msg-amp-pci,id=ID,num-fifos=N,fifo-layout=LAYOUT  a PCI function, "
+    "whose layout is spsc, shmem-v1 or shmem-v1-packed; "
     "virtio-rng-device,id=ID,bus=FUNCTION/fifoN/busM,max-bytes=BYTES,period=MS "
     " a device on one of its slots";
 
@@ -122,7 +125,7 @@ bool IsAmpPciFunction(const DeviceOption& option) {
 }
 
 absl::StatusOr<amp::AmpPciOptions> ToAmpPciOptions(const DeviceOption& option) {
-  absl::Status status = CheckKnown(option, {"id", "num-fifos"});
+  absl::Status status = CheckKnown(option, {"id", "num-fifos", "fifo-layout"});
   amp::AmpPciOptions result;
   if (option.properties.contains("id")) result.id = GetText(option, "id");
   status.Update(GetNumber(option, "num-fifos", &result.num_fifos));
@@ -131,6 +134,17 @@ absl::StatusOr<amp::AmpPciOptions> ToAmpPciOptions(const DeviceOption& option) {
     status = Invalid(
         option, "num-fifos",
         absl::StrCat("must be ", amp::kMinFifos, " to ", amp::kMaxFifos));
+  }
+  if (const auto it = option.properties.find("fifo-layout");
+      it != option.properties.end()) {
+    const std::optional<amp::FifoLayout> layout =
+        amp::FifoLayoutByName(it->second);
+    if (layout.has_value()) {
+      result.fifo_layout = *layout;
+    } else {
+      status.Update(Invalid(option, "fifo-layout",
+                            "must be spsc, shmem-v1 or shmem-v1-packed"));
+    }
   }
   if (!status.ok()) return status;
   return result;

@@ -22,7 +22,7 @@ struct DeviceOption {
 // that comes twice; the text quotes the option.
 absl::StatusOr<DeviceOption> ParseDeviceOption(const std::string& text);
 
-// "virtio-msg-amp-pci" with id=, num-fifos=.
+// "virtio-msg-amp-pci" with id=, num-fifos=, fifo-layout=.
 bool IsAmpPciFunction(const DeviceOption& option);
 // InvalidArgument names the property.
 absl::StatusOr<amp::AmpPciOptions> ToAmpPciOptions(const DeviceOption& option);

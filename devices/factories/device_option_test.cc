@@ -35,6 +35,20 @@ TEST(DeviceOptionTest, AmpFunctionDefaultsToTwoFifos) {
   EXPECT_EQ(amp->num_fifos, 2u);
 }
 
+TEST(DeviceOptionTest, AmpFunctionTakesALayout) {
+  const auto layout = [](const std::string& name) {
+    return ToAmpPciOptions(
+               *ParseDeviceOption("virtio-msg-amp-pci,fifo-layout=" + name))
+        ->fifo_layout;
+  };
+  EXPECT_EQ(
+      ToAmpPciOptions(*ParseDeviceOption("virtio-msg-amp-pci"))->fifo_layout,
+      amp::FifoLayout::kSpsc);
+  EXPECT_EQ(layout("spsc"), amp::FifoLayout::kSpsc);
+  EXPECT_EQ(layout("shmem-v1"), amp::FifoLayout::kShmemV1);
+  EXPECT_EQ(layout("shmem-v1-packed"), amp::FifoLayout::kShmemV1Packed);
+}
+
 TEST(DeviceOptionTest, AmpFunctionNamesWhatIsWrong) {
   const auto error = [](const char* text) {
     return std::string(
@@ -44,8 +58,11 @@ TEST(DeviceOptionTest, AmpFunctionNamesWhatIsWrong) {
               HasSubstr("num-fifos: must be 1 to 8"));
   EXPECT_THAT(error("virtio-msg-amp-pci,num-fifos=two"),
               HasSubstr("\"two\" is no number"));
-  EXPECT_THAT(error("virtio-msg-amp-pci,fifos=2"),
-              HasSubstr("fifos: no such property; known: id, num-fifos"));
+  EXPECT_THAT(error("virtio-msg-amp-pci,fifo-layout=shmem"),
+              HasSubstr("fifo-layout: must be spsc, shmem-v1 or "));
+  EXPECT_THAT(
+      error("virtio-msg-amp-pci,fifos=2"),
+      HasSubstr("fifos: no such property; known: id, num-fifos, fifo-layout"));
 }
 
 TEST(DeviceOptionTest, RngIsWhatAnAttachWouldAskFor) {

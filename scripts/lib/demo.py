@@ -212,7 +212,8 @@ class Demo:
         '--kernel=' + self._programs['payload'],
         '--control=unix:' + self._socket,
         '--stats=' + self._stats,
-        '--device', 'virtio-msg-amp-pci,id=amp0,num-fifos=2',
+        '--device', 'virtio-msg-amp-pci,id=amp0,num-fifos=2,fifo-layout='
+        + self._arguments.fifo_layout,
     ]
     self._say('$ ' + ' '.join(command))
     guest = Guest(command, show=not self._arguments.quiet)
@@ -262,6 +263,7 @@ class Demo:
     self._say('digests and counts of interrupts agree')
     return {
         'accel': stats['accel'],
+        'fifo_layout': self._arguments.fifo_layout,
         'guest': 'payload' if stats['accel'] == 'kvm' else 'driver',
         'entropy_bytes': int(readings[0]['total']),
         'entropy_fnv1a': readings[0]['fnv1a'],
@@ -304,6 +306,10 @@ def main():
       '--accel', choices=['auto', 'kvm', 'in-process'], default='auto',
       help='what runs the guest; auto takes /dev/kvm where it can be opened, '
       'and says so where it can not (default: auto)')
+  parser.add_argument(
+      '--fifo-layout', choices=['spsc', 'shmem-v1', 'shmem-v1-packed'],
+      default='spsc',
+      help='layout of the FIFO windows; the guest finds out (default: spsc)')
   parser.add_argument(
       '--quiet', action='store_true', help='print the last line only')
   arguments = parser.parse_args()

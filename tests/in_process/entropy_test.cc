@@ -13,9 +13,10 @@
 namespace vmsg {
 namespace {
 
-class EntropyTest : public testing::Test {
+class EntropyTest : public testing::TestWithParam<amp::FifoLayout> {
  protected:
-  void Create(const MachineOptions& options = {}) {
+  void Create(MachineOptions options = {}) {
+    options.fifo_layout = GetParam();
     machine_.emplace(options);
     console_.emplace(machine_->platform());
     program_ = std::make_unique<guest::EntropyProgram>(machine_->platform(),
@@ -43,7 +44,13 @@ class EntropyTest : public testing::Test {
   std::unique_ptr<guest::EntropyProgram> program_;
 };
 
-TEST_F(EntropyTest, DeviceIsPluggedReadRemovedAndPluggedElsewhere) {
+INSTANTIATE_TEST_SUITE_P(Layouts, EntropyTest,
+                         testing::Values(amp::FifoLayout::kSpsc,
+                                         amp::FifoLayout::kShmemV1,
+                                         amp::FifoLayout::kShmemV1Packed),
+                         LayoutTestName);
+
+TEST_P(EntropyTest, DeviceIsPluggedReadRemovedAndPluggedElsewhere) {
   Create();
   machine_->AddStep([this] {
     EXPECT_EQ(console_->Value("ready", "devices"), "0");
@@ -75,7 +82,7 @@ TEST_F(EntropyTest, DeviceIsPluggedReadRemovedAndPluggedElsewhere) {
   EXPECT_EQ(machine_->function(0)->bad_accesses().value(), 0u);
 }
 
-TEST_F(EntropyTest, DevicePresentAtTheStartIsFoundByEnumeration) {
+TEST_P(EntropyTest, DevicePresentAtTheStartIsFoundByEnumeration) {
   Create();
   machine_->Attach(0, 0, 5);
   machine_->AddStep([this] {
@@ -87,7 +94,7 @@ TEST_F(EntropyTest, DevicePresentAtTheStartIsFoundByEnumeration) {
   EXPECT_TRUE(program_->Run()) << console_->output();
 }
 
-TEST_F(EntropyTest, CommandsAreAnswered) {
+TEST_P(EntropyTest, CommandsAreAnswered) {
   Create();
   machine_->Attach(0, 1, 0);
   machine_->AddStep([this] { console_->Type("ping\nread 10000\nreport\n"); });
@@ -103,7 +110,7 @@ TEST_F(EntropyTest, CommandsAreAnswered) {
   EXPECT_TRUE(program_->Run()) << console_->output();
 }
 
-TEST_F(EntropyTest, WorksWithoutDoorbellsAndWithBarsThatTheDriverPlaces) {
+TEST_P(EntropyTest, WorksWithoutDoorbellsAndWithBarsThatTheDriverPlaces) {
   Create({.num_fifos = 8, .with_doorbells = false, .assign_bars = false});
   machine_->AddStep([this] { machine_->Attach(0, 7, 1); });
   machine_->AddStep([this] {
@@ -114,7 +121,7 @@ TEST_F(EntropyTest, WorksWithoutDoorbellsAndWithBarsThatTheDriverPlaces) {
   EXPECT_EQ(console_->Value("ready", "buses"), "8");
 }
 
-TEST_F(EntropyTest, RateLimitedDeviceIsWaitedFor) {
+TEST_P(EntropyTest, RateLimitedDeviceIsWaitedFor) {
   Create();
   machine_->AddStep([this] {
     virtio::RngOptions slow;
@@ -129,7 +136,7 @@ TEST_F(EntropyTest, RateLimitedDeviceIsWaitedFor) {
   EXPECT_TRUE(program_->Run()) << console_->output();
 }
 
-TEST_F(EntropyTest, ForcedRemovalIsSurvivedToo) {
+TEST_P(EntropyTest, ForcedRemovalIsSurvivedToo) {
   Create();
   machine_->AddStep([this] { machine_->Attach(0, 0, 2); });
   machine_->AddStep([this] { machine_->Detach(0, 0, 2, /*forced=*/true); });
@@ -146,7 +153,7 @@ TEST_F(EntropyTest, ForcedRemovalIsSurvivedToo) {
   EXPECT_TRUE(program_->Run()) << console_->output();
 }
 
-TEST_F(EntropyTest, EverySlotOfEveryFifoOfTwoFunctionsCanBeUsed) {
+TEST_P(EntropyTest, EverySlotOfEveryFifoOfTwoFunctionsCanBeUsed) {
   Create({.functions = 2, .num_fifos = 1});
   for (uint32_t slot = 0; slot < 32; ++slot) {
     machine_->Attach(0, 0, slot);
@@ -160,7 +167,7 @@ TEST_F(EntropyTest, EverySlotOfEveryFifoOfTwoFunctionsCanBeUsed) {
   EXPECT_TRUE(program_->Run()) << console_->output();
 }
 
-TEST_F(EntropyTest, DriverThatLeftIsFollowedByAnother) {
+TEST_P(EntropyTest, DriverThatLeftIsFollowedByAnother) {
   Create();
   machine_->Attach(0, 1, 4);
   machine_->AddStep([this] { console_->Type("poweroff\n"); });
@@ -176,7 +183,7 @@ TEST_F(EntropyTest, DriverThatLeftIsFollowedByAnother) {
   EXPECT_EQ(machine_->rng_stats(0, 1, 4).bytes, bytes_before + 4096);
 }
 
-TEST_F(EntropyTest, GuestRebootsInTheMiddleOfEverything) {
+TEST_P(EntropyTest, GuestRebootsInTheMiddleOfEverything) {
   Create();
   machine_->Attach(0, 0, 4);
   // A driver that has a device running and stops without a word.
@@ -197,7 +204,7 @@ TEST_F(EntropyTest, GuestRebootsInTheMiddleOfEverything) {
 }
 
 // With real threads: the program on its own, each FIFO on its own.
-TEST_F(EntropyTest, HotPlugWhileTheGuestRunsOnItsOwnThread) {
+TEST_P(EntropyTest, HotPlugWhileTheGuestRunsOnItsOwnThread) {
   Create({.threads = true});
   bool ok = false;
   std::thread guest([this, &ok] { ok = program_->Run(); });

@@ -74,6 +74,7 @@ InProcessMachine::InProcessMachine(const MachineOptions& options)
     amp::AmpPciOptions amp;
     amp.id = absl::StrCat("amp", f);
     amp.num_fifos = options.num_fifos;
+    amp.fifo_layout = options.fifo_layout;
     functions_.push_back(Must(amp::AmpPciDevice::Create(
         amp, platform_->memory(), std::move(loops), nullptr)));
     Must(bridge_->Add(functions_.back().get()));

@@ -15,6 +15,7 @@
 #include "absl/functional/any_invocable.h"
 #include "devices/virtio/rng/device.h"
 #include "devices/virtio_msg_amp_pci/amp_pci_device.h"
+#include "gtest/gtest.h"
 #include "guest/driver/testing/in_process_platform.h"
 #include "guest/payload/entropy_program.h"
 #include "vmm/base/mutex.h"
@@ -28,6 +29,7 @@ namespace vmsg {
 struct MachineOptions {
   uint32_t functions = 1;
   uint32_t num_fifos = 2;
+  amp::FifoLayout fifo_layout = amp::FifoLayout::kSpsc;
   // True: each FIFO has a loop and a thread of its own, time is real. False:
   // one loop, which runs while the driver waits; time is the test's.
   bool threads = false;
@@ -35,6 +37,20 @@ struct MachineOptions {
   // False: the driver finds BARs that nobody has placed.
   bool assign_bars = true;
 };
+
+// For INSTANTIATE_TEST_SUITE_P: letters and digits.
+inline std::string LayoutTestName(
+    const testing::TestParamInfo<amp::FifoLayout>& layout) {
+  switch (layout.param) {
+    case amp::FifoLayout::kSpsc:
+      return "Spsc";
+    case amp::FifoLayout::kShmemV1:
+      return "ShmemV1";
+    case amp::FifoLayout::kShmemV1Packed:
+      return "ShmemV1Packed";
+  }
+  return "Unknown";
+}
 
 // Aborts the test program on errors of set-up, which are nobody's subject here.
 class InProcessMachine {

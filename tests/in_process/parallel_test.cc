@@ -13,8 +13,8 @@
 #include "guest/driver/amp_function.h"
 #include "guest/driver/bus.h"
 #include "guest/driver/rng.h"
-#include "guest/driver/spsc_fifo.h"
 #include "guest/driver/virtio_device.h"
+#include "guest/driver/window_fifo.h"
 #include "tests/in_process/in_process_machine.h"
 
 namespace vmsg {
@@ -41,12 +41,16 @@ struct Outcome {
 
 void Drive(InProcessMachine* machine, guest::AmpFunction* function,
            uint32_t fifo_index, guest::Arena arena, Outcome* outcome) {
-  guest::SpscFifo fifo(function->window(fifo_index));
-  if (!fifo.Attach()) {
-    outcome->error = "attach";
+  guest::WindowFifo window;
+  guest::Fifo* const fifo = window.Open(function->window(fifo_index));
+  if (guest::JoinFifo(machine->platform(), fifo,
+                      function->doorbell_address(fifo_index),
+                      function->interrupt(fifo_index).id,
+                      60'000'000'000) != guest::Error::kNone) {
+    outcome->error = "join";
     return;
   }
-  guest::Bus bus(machine->platform(), &fifo,
+  guest::Bus bus(machine->platform(), fifo,
                  {.doorbell_address = function->doorbell_address(fifo_index),
                   .interrupt = function->interrupt(fifo_index).id,
                   .timeout_ns = 60'000'000'000});
@@ -87,9 +91,19 @@ void Drive(InProcessMachine* machine, guest::AmpFunction* function,
   outcome->error.clear();
 }
 
-TEST(ParallelTest, FifosOfTwoFunctionsRunAtOnce) {
-  InProcessMachine machine(
-      {.functions = kFunctions, .num_fifos = kFifos, .threads = true});
+class ParallelTest : public testing::TestWithParam<amp::FifoLayout> {};
+
+INSTANTIATE_TEST_SUITE_P(Layouts, ParallelTest,
+                         testing::Values(amp::FifoLayout::kSpsc,
+                                         amp::FifoLayout::kShmemV1,
+                                         amp::FifoLayout::kShmemV1Packed),
+                         LayoutTestName);
+
+TEST_P(ParallelTest, FifosOfTwoFunctionsRunAtOnce) {
+  InProcessMachine machine({.functions = kFunctions,
+                            .num_fifos = kFifos,
+                            .fifo_layout = GetParam(),
+                            .threads = true});
   for (uint32_t f = 0; f < kFunctions; ++f) {
     for (uint32_t n = 0; n < kFifos; ++n) {
       for (uint32_t slot = 0; slot < kDevices; ++slot) {
