@@ -1,4 +1,5 @@
-// The FIFO across two threads, against boost::lockfree::spsc_queue.
+// The FIFO in both layouts across two threads, against
+// boost::lockfree::spsc_queue.
 
 #include <cstdint>
 
@@ -21,11 +22,14 @@ double Each(std::chrono::nanoseconds time, uint64_t count) {
   return static_cast<double>(time.count()) / static_cast<double>(count);
 }
 
+constexpr amp::FifoLayout kSpsc = amp::FifoLayout::kSpsc;
+constexpr amp::FifoLayout kShmemV1 = amp::FifoLayout::kShmemV1;
+
 // One packet at a time on both sides.
-template <typename Queue>
+template <typename Queue, amp::FifoLayout kLayout = kSpsc>
 void BM_Stream(benchmark::State& state) {
   TwoThreads threads;
-  FifoWindow window;
+  FifoWindow window(kLayout);
   Queue fifo(&window);
   BoostQueue boost;
   Stream(threads, boost, kWarmUpPackets);
@@ -41,10 +45,10 @@ void BM_Stream(benchmark::State& state) {
 }
 
 // The FIFO in batches, against single packets in Boost's queue.
-template <typename Queue>
+template <typename Queue, amp::FifoLayout kLayout = kSpsc>
 void BM_StreamInBatches(benchmark::State& state) {
   TwoThreads threads;
-  FifoWindow window;
+  FifoWindow window(kLayout);
   Queue fifo(&window);
   BoostQueue boost;
   Stream(threads, boost, kWarmUpPackets);
@@ -61,9 +65,9 @@ void BM_StreamInBatches(benchmark::State& state) {
 }
 
 // A packet of the driver and one of the device in turn.
-void BM_RoundTrip(benchmark::State& state) {
+void RoundTrip(benchmark::State& state, amp::FifoLayout layout) {
   TwoThreads threads;
-  FifoWindow window;
+  FifoWindow window(layout);
   DriverQueue driver_queue(&window);
   DeviceQueue device_queue(&window);
   BoostQueue boost_there;
@@ -82,6 +86,9 @@ void BM_RoundTrip(benchmark::State& state) {
       });
 }
 
+void BM_RoundTrip(benchmark::State& state) { RoundTrip(state, kSpsc); }
+void BM_RoundTripShmem(benchmark::State& state) { RoundTrip(state, kShmemV1); }
+
 BENCHMARK_TEMPLATE(BM_Stream, DriverQueue)->Iterations(1)->UseManualTime();
 BENCHMARK_TEMPLATE(BM_Stream, DeviceQueue)->Iterations(1)->UseManualTime();
 BENCHMARK_TEMPLATE(BM_StreamInBatches, DriverQueue)
@@ -91,6 +98,20 @@ BENCHMARK_TEMPLATE(BM_StreamInBatches, DeviceQueue)
     ->Iterations(1)
     ->UseManualTime();
 BENCHMARK(BM_RoundTrip)->Iterations(1)->UseManualTime();
+
+BENCHMARK_TEMPLATE(BM_Stream, DriverQueue, kShmemV1)
+    ->Iterations(1)
+    ->UseManualTime();
+BENCHMARK_TEMPLATE(BM_Stream, DeviceQueue, kShmemV1)
+    ->Iterations(1)
+    ->UseManualTime();
+BENCHMARK_TEMPLATE(BM_StreamInBatches, DriverQueue, kShmemV1)
+    ->Iterations(1)
+    ->UseManualTime();
+BENCHMARK_TEMPLATE(BM_StreamInBatches, DeviceQueue, kShmemV1)
+    ->Iterations(1)
+    ->UseManualTime();
+BENCHMARK(BM_RoundTripShmem)->Iterations(1)->UseManualTime();
 
 }  // namespace
 }  // namespace vmsg::bench

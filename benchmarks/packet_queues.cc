@@ -14,11 +14,18 @@ std::shared_ptr<const vmm::MemoryBacking> MakeMemory() {
 
 }  // namespace
 
-FifoWindow::FifoWindow()
+FifoWindow::FifoWindow(amp::FifoLayout layout)
     : memory_(MakeMemory()),
-      device_(amp::CreateDeviceFifo(amp::FifoLayout::kSpsc, memory_->data())),
-      driver_(memory_->data()) {
-  VMSG_CHECK(driver_.Attach());
+      device_(amp::CreateDeviceFifo(layout, memory_->data())),
+      driver_(storage_.Open(memory_->data())) {
+  VMSG_CHECK(driver_->Attach());
+  // As many steps as a handshake can have.
+  for (int i = 0; i < 4; ++i) {
+    driver_->Step();
+    if (device_->Poll()) device_->Step();
+  }
+  VMSG_CHECK(driver_->state() == guest::FifoState::kRunning);
+  VMSG_CHECK(device_->state() == amp::FifoState::kRunning);
 }
 
 }  // namespace vmsg::bench

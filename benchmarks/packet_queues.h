@@ -14,6 +14,7 @@
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
 #include "guest/driver/fifo.h"
 #include "guest/driver/spsc_fifo.h"
+#include "guest/driver/window_fifo.h"
 #include "vmm/memory/guest_memory.h"
 
 namespace vmsg::bench {
@@ -22,15 +23,16 @@ namespace vmsg::bench {
 // Both ends are used through their interfaces, as Bus and FifoChannel do.
 class FifoWindow {
  public:
-  FifoWindow();
+  explicit FifoWindow(amp::FifoLayout layout = amp::FifoLayout::kSpsc);
 
-  guest::Fifo& driver() { return driver_; }
+  guest::Fifo& driver() { return *driver_; }
   amp::DeviceFifo& device() { return *device_; }
 
  private:
   const std::shared_ptr<const vmm::MemoryBacking> memory_;
   const std::unique_ptr<amp::DeviceFifo> device_;  // clears the window
-  guest::SpscFifo driver_;
+  guest::WindowFifo storage_;
+  guest::Fifo* const driver_;  // in storage_; in RUN with the device
 };
 
 class DriverQueue {

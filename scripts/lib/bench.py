@@ -257,6 +257,25 @@ _MEASUREMENTS = [
     TripleMeasurement(
         'fifo/batches/device_to_driver', 'fifo_benchmark',
         'BM_StreamInBatches<DeviceQueue>', inverted=True, note=_BATCHED),
+    TripleMeasurement(
+        'fifo/shmem/stream/driver_to_device', 'fifo_benchmark',
+        'BM_Stream<DriverQueue, kShmemV1>', Target(AT_LEAST, 1.0),
+        inverted=True),
+    TripleMeasurement(
+        'fifo/shmem/stream/device_to_driver', 'fifo_benchmark',
+        'BM_Stream<DeviceQueue, kShmemV1>', Target(AT_LEAST, 1.0),
+        inverted=True),
+    TripleMeasurement(
+        'fifo/shmem/round_trip', 'fifo_benchmark', 'BM_RoundTripShmem',
+        Target(AT_MOST, 1.1)),
+    TripleMeasurement(
+        'fifo/shmem/batches/driver_to_device', 'fifo_benchmark',
+        'BM_StreamInBatches<DriverQueue, kShmemV1>', inverted=True,
+        note=_BATCHED),
+    TripleMeasurement(
+        'fifo/shmem/batches/device_to_driver', 'fifo_benchmark',
+        'BM_StreamInBatches<DeviceQueue, kShmemV1>', inverted=True,
+        note=_BATCHED),
     RequestMeasurement('get_config/served', 'served', True),
     RequestMeasurement('get_config/refused', 'refused', True),
     RequestMeasurement('get_config/served_in_a_batch', 'served_batch', False),
