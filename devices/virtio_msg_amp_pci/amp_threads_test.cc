@@ -22,9 +22,9 @@
 #include "guest/driver/amp_function.h"
 #include "guest/driver/bus.h"
 #include "guest/driver/rng.h"
-#include "guest/driver/spsc_fifo.h"
 #include "guest/driver/testing/in_process_platform.h"
 #include "guest/driver/virtio_device.h"
+#include "guest/driver/window_fifo.h"
 #include "vmm/base/check.h"
 #include "vmm/bus/dispatch_bus.h"
 #include "vmm/event/epoll_event_loop.h"
@@ -86,11 +86,13 @@ struct DrivenFifo {
   };
 
   DrivenFifo(guest::Platform* platform, const guest::AmpFunction& function,
-             uint32_t n)
-      : fifo(function.window(n)) {
-    EXPECT_TRUE(fifo.Attach());
+             uint32_t n) {
+    guest::Fifo* const fifo = window.Open(function.window(n));
+    EXPECT_EQ(guest::JoinFifo(platform, fifo, function.doorbell_address(n),
+                              function.interrupt(n).id, 60'000'000'000),
+              guest::Error::kNone);
     bus.emplace(
-        platform, &fifo,
+        platform, fifo,
         guest::BusOptions{.doorbell_address = function.doorbell_address(n),
                           .interrupt = function.interrupt(n).id});
     for (uint16_t number = 0; number < kDevices; ++number) {
@@ -117,12 +119,22 @@ struct DrivenFifo {
     }
   }
 
-  guest::SpscFifo fifo;
+  guest::WindowFifo window;
   std::optional<guest::Bus> bus;
   std::array<Driven, kDevices> devices;
 };
 
-TEST(AmpThreadsTest, EveryFifoOfTwoFunctionsWorksAtOnce) {
+class AmpThreadsTest : public testing::TestWithParam<FifoLayout> {};
+
+INSTANTIATE_TEST_SUITE_P(Layouts, AmpThreadsTest,
+                         testing::Values(FifoLayout::kSpsc,
+                                         FifoLayout::kShmemV1),
+                         [](const auto& layout) {
+                           return layout.param == FifoLayout::kSpsc ? "Spsc"
+                                                                    : "ShmemV1";
+                         });
+
+TEST_P(AmpThreadsTest, EveryFifoOfTwoFunctionsWorksAtOnce) {
   ASSERT_OK_AND_ASSIGN(const auto platform,
                        guest::InProcessPlatform::Create({}));
   std::array<LoopThread, kFunctions * kFifos> loops;
@@ -132,7 +144,8 @@ TEST(AmpThreadsTest, EveryFifoOfTwoFunctionsWorksAtOnce) {
     ASSERT_OK_AND_ASSIGN(
         auto function,
         AmpPciDevice::Create(
-            {.id = "amp" + std::to_string(f)}, platform->memory(),
+            {.id = "amp" + std::to_string(f), .fifo_layout = GetParam()},
+            platform->memory(),
             {loops[f * kFifos].loop(), loops[f * kFifos + 1].loop()}, nullptr));
     functions.push_back(std::move(function));
     for (uint32_t n = 0; n < kFifos; ++n) {
