@@ -175,33 +175,39 @@ static void amp_handle_response(struct amp_bus *bus,
 
 /* --- Receiving. --- */
 
-static void amp_handle_ping(struct amp_bus *bus,
-			    const struct vmsg_message *msg)
+static int amp_answer_ping(struct amp_bus *bus, const struct amp_ping *ping)
 {
-	struct amp_ping *ping;
+	struct vmsg_message msg;
 
-	if (bus->num_pings == AMP_MAX_PINGS)
-		return;
-	ping = &bus->pings[bus->num_pings++];
-	ping->token = msg->header.token;
-	ping->data = msg->ping.data;
+	vmsg_prepare(&msg, VMSG_TYPE_BUS | VMSG_TYPE_RESPONSE, VMSG_BUS_PING,
+		     0, sizeof(msg.ping));
+	msg.header.token = ping->token;
+	msg.ping.data = ping->data;
+	return amp_send(bus, &msg);
 }
 
 static bool amp_answer_pings(struct amp_bus *bus)
 {
 	while (bus->num_pings) {
-		struct amp_ping *ping = &bus->pings[bus->num_pings - 1];
-		struct vmsg_message msg;
-
-		vmsg_prepare(&msg, VMSG_TYPE_BUS | VMSG_TYPE_RESPONSE,
-			     VMSG_BUS_PING, 0, sizeof(msg.ping));
-		msg.header.token = ping->token;
-		msg.ping.data = ping->data;
-		if (amp_send(bus, &msg) == -ENOSPC)
+		if (amp_answer_ping(bus, &bus->pings[bus->num_pings - 1]) ==
+		    -ENOSPC)
 			return false;
 		bus->num_pings--;
 	}
 	return true;
+}
+
+static void amp_handle_ping(struct amp_bus *bus,
+			    const struct vmsg_message *msg)
+{
+	struct amp_ping ping = {
+		.token = msg->header.token,
+		.data = msg->ping.data,
+	};
+
+	if (amp_answer_ping(bus, &ping) == -ENOSPC &&
+	    bus->num_pings < AMP_MAX_PINGS)
+		bus->pings[bus->num_pings++] = ping;
 }
 
 static void amp_handle_bus_message(struct amp_bus *bus,
@@ -394,19 +400,25 @@ static void amp_down_work(struct work_struct *work)
 }
 
 /**
- * amp_bus_take_down() - no message any more
+ * amp_bus_pause() - no message until amp_bus_attach(); requests that wait fail
  * @bus: in any state
- *
- * Requests that wait fail, and devices are told. Sleeps, but not for the
- * device.
+ */
+void amp_bus_pause(struct amp_bus *bus)
+{
+	spin_lock_irq(&bus->rx_lock);
+	amp_take_down_locked(bus);
+	spin_unlock_irq(&bus->rx_lock);
+}
+
+/**
+ * amp_bus_take_down() - pause for good, and tell the devices
+ * @bus: in any state
  */
 void amp_bus_take_down(struct amp_bus *bus)
 {
 	unsigned int number;
 
-	spin_lock_irq(&bus->rx_lock);
-	amp_take_down_locked(bus);
-	spin_unlock_irq(&bus->rx_lock);
+	amp_bus_pause(bus);
 	for (number = 0; number < AMP_SLOTS; number++) {
 		struct vmsg_device *dev = amp_slot_device(&bus->slots[number]);
 
@@ -414,17 +426,6 @@ void amp_bus_take_down(struct amp_bus *bus)
 			vmsg_device_gone(dev);
 		vmsg_device_put(dev);
 	}
-}
-
-/**
- * amp_bus_pause() - as amp_bus_take_down(), but devices are to go on later
- * @bus: its devices are frozen
- */
-void amp_bus_pause(struct amp_bus *bus)
-{
-	spin_lock_irq(&bus->rx_lock);
-	amp_take_down_locked(bus);
-	spin_unlock_irq(&bus->rx_lock);
 }
 
 /**

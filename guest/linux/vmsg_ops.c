@@ -160,8 +160,10 @@ static void vmsg_set_status(struct virtio_device *vdev, u8 wanted)
 	    (status & VIRTIO_CONFIG_S_DRIVER_OK))
 		return;
 	/* No I/O before the device reports DRIVER_OK (6.7). */
-	vmsg_err(dev, "does not start: status %#x\n", status);
 	virtio_break_device(vdev);
+	/* Else it left in the meantime, and an event tells that. */
+	if (status)
+		vmsg_err(dev, "does not start: status %#x\n", status);
 }
 
 /* --- Features. --- */
