@@ -33,8 +33,9 @@ inline constexpr uint32_t kDeviceIdConsole = 3;
 inline constexpr uint32_t kDeviceIdEntropy = 4;
 inline constexpr uint32_t kDeviceIdPmem = 27;
 
-// What a device tells its transport. The transport supplies it; it outlives the
-// device's activation, and never calls the device back from inside a call.
+// What a device tells its transport, from Activate() on, NotifyConfigChanged()
+// in any state. The transport supplies it; it outlives the device's activation,
+// and never calls the device back from inside a call.
 class DriverNotifier {
  public:
   DriverNotifier() = default;
@@ -133,6 +134,12 @@ class VirtioDevice {
   // True when applied, whole; false when refused, whole.
   virtual bool WriteConfig(uint32_t offset,
                            std::span<const std::byte> data) = 0;
+
+  // Once, before anything else: whom to tell by NotifyConfigChanged() of
+  // changes in any state, as a driver reads the space before it activates the
+  // device too. Borrowed, outlives the device. A device whose configuration
+  // never changes by itself has no use for it.
+  virtual void SetConfigNotifier(DriverNotifier* /*notifier*/) {}
 
   // Whether the device can work with this subset of its offered features. False
   // leaves FEATURES_OK clear.

@@ -60,6 +60,7 @@ Endpoint::Endpoint(const EndpointOptions& options, std::string log_source,
   for (const virtio::QueueLimits& limits : device_->queues()) {
     queues_.emplace_back().max_size = limits.max_size;
   }
+  device_->SetConfigNotifier(this);
 }
 
 Endpoint::~Endpoint() = default;

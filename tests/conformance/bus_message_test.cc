@@ -76,7 +76,7 @@ TEST(BusMessageConformance, BUS_FWD_1_MessagesReachTheNumberInTheHeader) {
 }
 
 // Whatever the payload holds, it is for the device to judge.
-TEST(BusMessageConformance, BUS_FWD_2_ValuesAreNoneOfTheBusesBusiness) {
+TEST(BusMessageConformance, BUS_FWD_2_ValuesAreForTheDeviceToJudge) {
   BusHarness harness;
   harness.PlugDummy(kDev, kInstant);
   harness.Enumerate();

@@ -45,6 +45,13 @@ TEST_F(DeviceConfigConformance, DEV_GEN_1_CountGoesUpBeforeTheChangeIsSeen) {
   const Received got = Read(8, 1);
   EXPECT_EQ(got.u8(12), 0xAA);
   EXPECT_EQ(got.u32(0), before + 1);
+  // Before DRIVER_OK, too.
+  harness_.Ask(SetStatusRequest(kDev, 0));
+  device_->ChangeConfig(8, Hex("bb"));
+  EXPECT_EQ(Read(8, 1).u32(0), before + 2);
+  harness_.Negotiate(kDev);
+  device_->ChangeConfig(8, Hex("cc"));
+  EXPECT_EQ(Read(8, 1).u32(0), before + 3);
 }
 
 TEST_F(DeviceConfigConformance, DEV_GEN_2_NoTwoEventsWithDataShareACount) {

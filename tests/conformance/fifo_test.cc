@@ -50,7 +50,7 @@ TEST_F(FifoConformance, BUS_HDR_6_RestOfAPacketIsZero) {
 // through a short one that takes its slot later.
 TEST_F(FifoConformance, BUS_HDR_7_OppositeSideReadsTheSamePadding) {
   for (size_t i = 0; i < kSlots; ++i) {
-    // An empty slot's GET_CONFIG and so on: 48 bytes of answer.
+    // GET_VQUEUE: an answer of 48 bytes.
     constexpr uint8_t kIndex[4] = {0xFF, 0xFF, 0xFF, 0xFF};
     const std::vector<Bytes> got = Ask(RawMessage(0, 0x09, 3, 9, kIndex));
     ASSERT_EQ(got.size(), 1u);

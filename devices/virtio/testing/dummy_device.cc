@@ -56,9 +56,9 @@ void DummyDevice::ChangeConfig(uint32_t offset,
   VMSG_CHECK(offset <= config_.size() &&
              data.size() <= config_.size() - offset);
   std::copy(data.begin(), data.end(), config_.begin() + offset);
-  if (context_.notifier != nullptr) {
-    context_.notifier->NotifyConfigChanged(offset,
-                                           static_cast<uint32_t>(data.size()));
+  if (config_notifier_ != nullptr) {
+    config_notifier_->NotifyConfigChanged(offset,
+                                          static_cast<uint32_t>(data.size()));
   }
 }
 

@@ -115,6 +115,9 @@ class DummyDevice final : public VirtioDevice {
   std::optional<SharedMemoryRegion> shared_memory(uint8_t id) const override;
   void ReadConfig(uint32_t offset, std::span<std::byte> data) const override;
   bool WriteConfig(uint32_t offset, std::span<const std::byte> data) override;
+  void SetConfigNotifier(DriverNotifier* notifier) override {
+    config_notifier_ = notifier;
+  }
   bool AcceptFeatures(const Features& features) const override;
   void Activate(const DeviceContext& context,
                 std::vector<std::unique_ptr<Virtqueue>> queues,
@@ -167,6 +170,7 @@ class DummyDevice final : public VirtioDevice {
   vmm::EventLoop* const loop_;
   std::mt19937_64 random_;
   std::vector<std::byte> config_;
+  DriverNotifier* config_notifier_ = nullptr;
 
   State state_ = State::kInactive;
   bool failing_ = false;          // FailRequests() was called

@@ -31,6 +31,7 @@ class DummyDeviceTest : public ::testing::Test {
   DummyDeviceTest()
       : device_(std::make_unique<DummyDevice>(DummyOptions(), &loop_)),
         driver_(memory_.memory(), TestMemory::kRam, kSize) {
+    device_->SetConfigNotifier(&notifier_);
     memory_.Write(kIn, CountingBytes(64));
   }
 
@@ -330,6 +331,12 @@ TEST_F(DummyDeviceTest, OwnChangeOfConfigurationIsAnnounced) {
   std::vector<std::byte> read(3);
   device_->ReadConfig(6, read);
   EXPECT_EQ(read, CountingBytes(3, 9));
+}
+
+TEST_F(DummyDeviceTest, OwnChangeOfConfigurationIsAnnouncedWhileInactive) {
+  device_->ChangeConfig(6, CountingBytes(3, 9));
+  EXPECT_EQ(notifier_.config_changes(),
+            (std::vector<FakeNotifier::ConfigChange>{{6, 3}}));
 }
 
 TEST_F(DummyDeviceTest, DriverMayNotWriteTheFirstBytesOfTheConfiguration) {
