@@ -133,7 +133,10 @@ TEST_F(DeviceConfigConformance, DEV_CFG_3_DataComesWithTheCurrentCount) {
   const uint32_t first = Generation();
   for (uint8_t i = 1; i <= 5; ++i) {
     device_->ChangeConfig(4, Bytes(1, std::byte{i}));
+    const std::vector<Received> events = Events();
+    ASSERT_EQ(events.size(), 1u);
     const Received got = Read(4, 1);
+    EXPECT_EQ(got.u32(0), events[0].u32(4));
     EXPECT_EQ(got.u32(0), first + i);
     EXPECT_EQ(got.u8(12), i);
   }
