@@ -119,12 +119,16 @@ absl::StatusOr<std::unique_ptr<KvmVcpu>> KvmVcpu::Create(const Options& options,
     return absl::InvalidArgumentError(
         absl::StrCat("vcpu", options.id, ": ids end at ", kMaxApicId));
   }
+  if (options.id >= options.vcpus || options.vcpus > kMaxApicId + 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "vcpu", options.id, ": a VM of ", options.vcpus, " has no such one"));
+  }
   if (!CanKick(kick)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "vcpu", options.id, ": signal ", kick, " can't be used for kicks"));
   }
   std::unique_ptr<KvmVcpu> vcpu(new KvmVcpu(options.id, kick, vm, mmio, pio));
-  const absl::Status status = vcpu->Open();
+  const absl::Status status = vcpu->Open(options.vcpus);
   if (!status.ok()) return status;
   return vcpu;
 }
@@ -133,7 +137,7 @@ KvmVcpu::KvmVcpu(uint32_t id, int kick_signal, KvmVm* vm, KvmMmioBus* mmio,
                  DispatchPioBus* pio)
     : id_(id), kick_signal_(kick_signal), vm_(vm), mmio_(mmio), pio_(pio) {}
 
-absl::Status KvmVcpu::Open() {
+absl::Status KvmVcpu::Open(uint32_t vcpus) {
   const int fd = KvmIoctl(vm_->fd(), KVM_CREATE_VCPU, uint64_t{id_});
   if (fd < 0) return KvmStatus(absl::StrCat("KVM_CREATE_VCPU ", id_), -fd);
   fd_.reset(fd);
@@ -151,9 +155,11 @@ absl::Status KvmVcpu::Open() {
   }
   run_ = static_cast<kvm_run*>(run);
 
-  absl::Status status = SetSupportedCpuid(*vm_, fd, id_);
+  absl::Status status =
+      SetSupportedCpuid(*vm_, fd, {.apic_id = id_, .vcpus = vcpus});
   if (status.ok()) status = SetRunSignalMask(fd, kick_signal_);
   if (!status.ok()) return status;
+  SetFirmwareMsrs(fd);
   auto initial = SavedVcpuState::Save(*vm_, fd);
   if (!initial.ok()) return initial.status();
   initial_ = *std::move(initial);

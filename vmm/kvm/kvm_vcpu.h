@@ -93,13 +93,16 @@ class KvmVcpu {
     // 0 is the boot processor; others wait for the guest's INIT and SIPI. Also
     // the local APIC id, so at most 254.
     uint32_t id = 0;
+    // How many the VM has, for CPUID: one package with a core for each. More
+    // than the id.
+    uint32_t vcpus = 1;
     // 0: SIGRTMIN.
     int kick_signal = 0;
   };
 
   // `vm`, `mmio` and `pio` are borrowed and outlive the vCPU. CPUID is what KVM
-  // supports, with the APIC id put in.
-  //   InvalidArgument    the id is too large.
+  // supports, with the APIC id and the topology put in.
+  //   InvalidArgument    the id is too large, or not below `vcpus`.
   //   AlreadyExists      the VM has a vCPU with this id.
   //   ResourceExhausted  no descriptor or memory left.
   //   Internal           the kernel refused; the call is named.
@@ -163,7 +166,7 @@ class KvmVcpu {
   KvmVcpu(uint32_t id, int kick_signal, KvmVm* vm, KvmMmioBus* mmio,
           DispatchPioBus* pio);
 
-  absl::Status Open();
+  absl::Status Open(uint32_t vcpus);
   absl::Status RequireNotRunningLocked() const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -300,7 +300,7 @@ TEST(KvmVcpuTest, RebootedGuestStartsFromAFreshProcessor) {
 TEST(KvmVcpuTest, ApplicationProcessorWaitsAndStops) {
   VMSG_TEST_MACHINE_OR_SKIP(machine);
   ASSERT_OK_AND_ASSIGN(const auto second,
-                       KvmVcpu::Create({.id = 1}, machine->vm(),
+                       KvmVcpu::Create({.id = 1, .vcpus = 2}, machine->vm(),
                                        machine->mmio(), machine->pio()));
   ASSERT_OK(second->Start());
   EXPECT_EQ(StopAndWait(second.get()).reason, Reason::kStopped);
@@ -314,9 +314,10 @@ TEST(KvmVcpuTest, ApplicationProcessorStartsAtTheSipiWithItsOwnApicId) {
   constexpr uint64_t kIcrLow = 0xFEE00300;
   constexpr uint64_t kIcrHigh = 0xFEE00310;
   constexpr uint64_t kStartPage = 0x20;
-  ASSERT_OK_AND_ASSIGN(const auto second,
-                       KvmVcpu::Create({.id = kId}, machine->vm(),
-                                       machine->mmio(), machine->pio()));
+  ASSERT_OK_AND_ASSIGN(
+      const auto second,
+      KvmVcpu::Create({.id = kId, .vcpus = kId + 1}, machine->vm(),
+                      machine->mmio(), machine->pio()));
   GuestCode real_mode;
   real_mode
       .Bytes({0x66, 0xB8, 0x01, 0x00, 0x00, 0x00})  // mov eax, 1
@@ -346,14 +347,16 @@ TEST(KvmVcpuTest, BadIdsAndSignalsAreRefused) {
                            machine->pio())
         .status();
   };
-  EXPECT_THAT(create({.id = 255}),
+  EXPECT_THAT(create({.id = 1}), StatusIs(absl::StatusCode::kInvalidArgument))
+      << "one of one";
+  EXPECT_THAT(create({.id = 255, .vcpus = 256}),
               StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(create({.id = 0}), StatusIs(absl::StatusCode::kAlreadyExists));
   for (const int signal : {-1, 65, SIGKILL, SIGSTOP, SIGSEGV, SIGABRT}) {
-    EXPECT_THAT(create({.id = 1, .kick_signal = signal}),
+    EXPECT_THAT(create({.id = 1, .vcpus = 2, .kick_signal = signal}),
                 StatusIs(absl::StatusCode::kInvalidArgument));
   }
-  EXPECT_OK(create({.id = 1, .kick_signal = SIGUSR1}));
+  EXPECT_OK(create({.id = 1, .vcpus = 2, .kick_signal = SIGUSR1}));
 }
 
 std::atomic<int> handled_signals = 0;

@@ -16,14 +16,6 @@ namespace {
 // KVM knows a few dozen leaves; this bounds the search for the number.
 constexpr uint32_t kMaxCpuidEntries = 4096;
 
-// CPUID: Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E.
-constexpr uint32_t kLeafFeatures = 1;
-constexpr uint32_t kLeafTopology = 0xB;
-constexpr uint32_t kLeafTopologyV2 = 0x1F;
-constexpr uint32_t kLeafAmdApicId = 0x8000001E;
-constexpr uint32_t kTscDeadlineTimer = 1u << 24;
-constexpr uint32_t kHypervisor = 1u << 31;
-
 constexpr uint32_t kMsrTsc = 0x10;
 
 // A struct with an array of `count` entries behind it, as the kernel wants it.
@@ -43,25 +35,13 @@ using CpuidTable = Trailing<kvm_cpuid2, kvm_cpuid_entry2>;
 using MsrTable = Trailing<kvm_msrs, kvm_msr_entry>;
 using MsrList = Trailing<kvm_msr_list, uint32_t>;
 
-void FixCpuidEntry(uint32_t apic_id, bool tsc_deadline,
-                   kvm_cpuid_entry2* entry) {
-  switch (entry->function) {
-    case kLeafFeatures:
-      entry->ebx = (entry->ebx & 0x00FFFFFF) | apic_id << 24;
-      entry->ecx |= kHypervisor;
-      if (tsc_deadline) entry->ecx |= kTscDeadlineTimer;
-      break;
-    case kLeafTopology:
-    case kLeafTopologyV2:
-      entry->edx = apic_id;
-      break;
-    case kLeafAmdApicId:
-      entry->eax = apic_id;
-      break;
-    default:
-      break;
-  }
-}
+// As firmware leaves them for an operating system. MTRRs: on, all write-back
+// (KVM keeps device memory uncached by itself). Intel SDM volume 3, 11.11.2.1,
+// and volume 4, table 2-2.
+constexpr uint32_t kMsrMiscEnable = 0x1A0;
+constexpr uint64_t kFastStrings = 1;
+constexpr uint32_t kMsrMtrrDefaultType = 0x2FF;
+constexpr uint64_t kMtrrsOnWriteBack = 1u << 11 | 6;
 
 kvm_segment ToKvm(const SegmentState& segment) {
   kvm_segment out = {};
@@ -86,6 +66,30 @@ kvm_dtable ToKvm(const DescriptorTableState& table) {
   return out;
 }
 
+CpuidEntry FromKvm(const kvm_cpuid_entry2& from) {
+  CpuidEntry entry;
+  entry.function = from.function;
+  entry.index = from.index;
+  entry.index_matters = (from.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0;
+  entry.eax = from.eax;
+  entry.ebx = from.ebx;
+  entry.ecx = from.ecx;
+  entry.edx = from.edx;
+  return entry;
+}
+
+kvm_cpuid_entry2 ToKvm(const CpuidEntry& from) {
+  kvm_cpuid_entry2 entry = {};
+  entry.function = from.function;
+  entry.index = from.index;
+  if (from.index_matters) entry.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+  entry.eax = from.eax;
+  entry.ebx = from.ebx;
+  entry.ecx = from.ecx;
+  entry.edx = from.edx;
+  return entry;
+}
+
 std::string SegmentText(const char* name, const kvm_segment& segment) {
   return absl::StrFormat("%s %04x base %x limit %x type %d dpl %d%s%s%s\n",
                          name, segment.selector, segment.base, segment.limit,
@@ -96,23 +100,45 @@ std::string SegmentText(const char* name, const kvm_segment& segment) {
 
 }  // namespace
 
-absl::Status SetSupportedCpuid(const KvmVm& vm, int vcpu_fd, uint32_t apic_id) {
+absl::Status SetSupportedCpuid(const KvmVm& vm, int vcpu_fd,
+                               const CpuTopology& topology) {
   const bool tsc_deadline = vm.CheckExtension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
   for (uint32_t count = 64; count <= kMaxCpuidEntries; count *= 2) {
-    CpuidTable table(count);
-    table->nent = count;
+    CpuidTable supported(count);
+    supported->nent = count;
     int result =
-        KvmIoctl(vm.system_fd(), KVM_GET_SUPPORTED_CPUID, table.header());
+        KvmIoctl(vm.system_fd(), KVM_GET_SUPPORTED_CPUID, supported.header());
     if (result == -E2BIG) continue;
     if (result < 0) return KvmStatus("KVM_GET_SUPPORTED_CPUID", -result);
-    for (uint32_t i = 0; i < std::min(table->nent, count); ++i) {
-      FixCpuidEntry(apic_id, tsc_deadline, table.entries() + i);
+    std::vector<CpuidEntry> entries;
+    for (uint32_t i = 0; i < std::min(supported->nent, count); ++i) {
+      entries.push_back(FromKvm(supported.entries()[i]));
     }
+    PatchCpuid(topology, tsc_deadline, &entries);
+    CpuidTable table(entries.size());
+    table->nent = static_cast<uint32_t>(entries.size());
+    std::transform(entries.begin(), entries.end(), table.entries(),
+                   [](const CpuidEntry& entry) { return ToKvm(entry); });
     result = KvmIoctl(vcpu_fd, KVM_SET_CPUID2, table.header());
     if (result < 0) return KvmStatus("KVM_SET_CPUID2", -result);
     return absl::OkStatus();
   }
   return KvmStatus("KVM_GET_SUPPORTED_CPUID", E2BIG);
+}
+
+void SetFirmwareMsrs(int vcpu_fd) {
+  const auto set = [vcpu_fd](uint32_t index, uint64_t bits) {
+    MsrTable msr(1);
+    msr->nmsrs = 1;
+    *msr.entries() = {};
+    msr.entries()->index = index;
+    if (KvmIoctl(vcpu_fd, KVM_GET_MSRS, msr.header()) != 1) return;
+    msr.entries()->data |= bits;
+    // Where the processor has no such register a guest needs no value in it.
+    static_cast<void>(KvmIoctl(vcpu_fd, KVM_SET_MSRS, msr.header()));
+  };
+  set(kMsrMiscEnable, kFastStrings);
+  set(kMsrMtrrDefaultType, kMtrrsOnWriteBack);
 }
 
 absl::Status ApplyCpuState(int vcpu_fd, const CpuState& state) {
@@ -140,6 +166,7 @@ absl::Status ApplyCpuState(int vcpu_fd, const CpuState& state) {
   regs.rflags = state.rflags;
   regs.rdi = state.rdi;
   regs.rsi = state.rsi;
+  regs.rbx = state.rbx;
   result = KvmIoctl(vcpu_fd, KVM_SET_REGS, &regs);
   if (result < 0) return KvmStatus("KVM_SET_REGS", -result);
 

@@ -11,13 +11,20 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "vmm/boot/cpu_state.h"
+#include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/kvm_vm.h"
 
 namespace vmsg::vmm {
 
-// Gives the vCPU the CPUID leaves that KVM supports, with its own APIC id, the
-// hypervisor bit, and the TSC deadline timer where KVM has it.
-absl::Status SetSupportedCpuid(const KvmVm& vm, int vcpu_fd, uint32_t apic_id);
+// Gives the vCPU the CPUID leaves that KVM supports, as PatchCpuid completes
+// them, with the TSC deadline timer where KVM has it.
+absl::Status SetSupportedCpuid(const KvmVm& vm, int vcpu_fd,
+                               const CpuTopology& topology);
+
+// Sets the model-specific registers that an operating system expects firmware
+// to have set: memory types (MTRR) on and write-back, fast string operations.
+// A processor without one of them is left without.
+void SetFirmwareMsrs(int vcpu_fd);
 
 // General registers that `state` does not name become 0; system registers that
 // it does not name stay. Makes the vCPU runnable.
