@@ -32,6 +32,10 @@ namespace packet_queue_internal {
 // So many packets ahead of the one that is taken, a packet is fetched.
 inline constexpr uint32_t kPacketsAhead = 4;
 
+constexpr uint32_t Next(uint32_t index, uint32_t slots) {
+  return index + 1 == slots ? 0 : index + 1;
+}
+
 constexpr uint32_t After(uint32_t index, uint32_t count, uint32_t slots) {
   return index + count >= slots ? index + count - slots : index + count;
 }
@@ -82,7 +86,7 @@ class PacketSender {
   // False: full, or `*fault` is set. 1 to kPacketBytes bytes.
   bool Send(std::span<const std::byte> message, FifoFault* fault) {
     namespace internal = packet_queue_internal;
-    const uint32_t after = internal::After(next_, 1, place_.slots());
+    const uint32_t after = internal::Next(next_, place_.slots());
     if (after == taken_) {
       *fault = Look();
       if (after == taken_) return false;
@@ -164,7 +168,7 @@ class PacketReceiver {
     } else {
       CopyFromShared(packet->bytes.data(), place_.slot(next_), kPacketBytes);
     }
-    next_ = internal::After(next_, 1, place_.slots());
+    next_ = internal::Next(next_, place_.slots());
     return true;
   }
 

@@ -40,6 +40,10 @@ namespace vmsg::amp {
 
 namespace packet_queue_internal {
 
+constexpr uint32_t Next(uint32_t index, uint32_t slots) {
+  return index + 1 == slots ? 0 : index + 1;
+}
+
 // The index `count` (at most `slots`) after `index`.
 constexpr uint32_t After(uint32_t index, uint32_t count, uint32_t slots) {
   const uint32_t after = index + count;
@@ -99,7 +103,7 @@ class PacketConsumer {
     namespace internal = packet_queue_internal;
     if (next_ == written_ && !Look()) return false;
     const uint32_t at = next_;
-    next_ = internal::After(at, 1, place_.slots());
+    next_ = internal::Next(at, place_.slots());
     if (internal::Used(written_, at, place_.slots()) >
         internal::kPacketsAhead) {
       vmm::PrefetchToRead(place_.slot(
@@ -254,7 +258,7 @@ class PacketProducer {
 
  private:
   uint32_t Next() const {
-    return packet_queue_internal::After(next_, 1, place_.slots());
+    return packet_queue_internal::Next(next_, place_.slots());
   }
 
   // The bytes after the last whole word, with zeroes above them.
