@@ -275,21 +275,24 @@ int amp_slots_freeze(struct amp_bus *bus)
  * amp_slots_restore() - start all devices again
  * @bus: up
  *
- * A device that isn't what it was is found anew when the workqueue runs again.
+ * A device that isn't what it was stays, of no use: drivers like virtio-rng
+ * (6.1) can't be removed between their freeze and their restore.
  */
 void amp_slots_restore(struct amp_bus *bus)
 {
 	unsigned int number;
 
 	for (number = 0; number < AMP_SLOTS; number++) {
-		if (!bus->slots[number].dev ||
-		    !vmsg_device_restore(bus->slots[number].dev))
+		struct vmsg_device *dev = bus->slots[number].dev;
+		int err = dev ? vmsg_device_restore(dev) : 0;
+
+		if (!err)
 			continue;
-		spin_lock_irq(&bus->rx_lock);
-		amp_slot_event(bus, number, VMSG_DEVICE_REMOVED);
-		amp_slot_event(bus, number, VMSG_DEVICE_READY);
-		spin_unlock_irq(&bus->rx_lock);
+		dev_err(bus->parent, "%s device %u: does not wake up: %d\n",
+			bus->name, number, err);
+		vmsg_device_gone(dev);
 	}
+	/* What came meanwhile. */
 	queue_work(bus->wq, &bus->scan_work);
 }
 #endif
