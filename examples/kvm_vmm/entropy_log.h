@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "devices/virtio/rng/backend.h"
@@ -21,6 +23,11 @@ struct EntropyTotals {
 // Threads: any.
 class EntropyLog {
  public:
+  // Unless `record` is empty, what source number n hands out is also written to
+  // the file RECORD.n, which is complete whenever the guest has the bytes. A
+  // file that can't be written is left as it is.
+  explicit EntropyLog(std::string record = {}) : record_(std::move(record)) {}
+
   // A getrandom source that is entered in the log. The log outlives it.
   std::unique_ptr<virtio::EntropySource> NewSource();
 
@@ -30,6 +37,7 @@ class EntropyLog {
  private:
   class Source;
 
+  const std::string record_;
   mutable vmm::Mutex mutex_;
   std::vector<EntropyTotals> totals_ ABSL_GUARDED_BY(mutex_);
 };

@@ -19,21 +19,27 @@
 
 namespace vmsg::example {
 
-// The machine's address map below 4 GiB; RAM starts at 0.
+// The machine's address map; RAM starts at 0 and leaves a hole below 4 GiB
+// (vmm/boot/ram_layout.h). BARs start out in the first window; a guest may move
+// them to the second, which begins above all RAM and is inside what the
+// smallest processors address.
 inline constexpr vmm::GuestRange kPciWindow{{0xC0000000}, 0x20000000};
+inline constexpr vmm::GuestRange kHighPciWindow{{0x20'0000'0000},
+                                                0x10'0000'0000};
 inline constexpr vmm::GuestAddress kEcamBase{0xE0000000};
 inline constexpr uint64_t kEcamBytes = 1 << 20;
 
 struct GuestEnd {
   bool ok = false;
-  std::string detail;  // for people, when not ok
+  std::string detail = {};  // for people, when not ok
+  bool reboot = false;      // the guest wants to start again
 };
 
 // Two implementations: KvmGuest runs a guest image on /dev/kvm, InProcessGuest
 // the same driver code on a thread.
 //
-// Life: create; connect devices to the buses; Start; ... ; Stop; take the
-// devices off; destroy.
+// Life: create; connect devices to the buses; Start; ... ; Stop; (reset the
+// devices; Start; ... ; Stop;) take the devices off; destroy.
 class GuestRunner {
  public:
   using ConsoleOutput = absl::AnyInvocable<void(char)>;
@@ -53,7 +59,8 @@ class GuestRunner {
   virtual vmm::InterruptController* interrupts() = 0;
   virtual vmm::GuestMemory* memory() = 0;
 
-  // Starts the guest. Errors name what could not be loaded or started.
+  // Loads the guest's image and starts it, from the beginning each time. Errors
+  // name what could not be loaded or started.
   virtual absl::Status Start(EndCallback on_end) = 0;
 
   // Bytes typed at the guest's console. Any thread.

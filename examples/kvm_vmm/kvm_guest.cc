@@ -1,21 +1,21 @@
 #include "examples/kvm_vmm/kvm_guest.h"
 
-#include <atomic>
 #include <cstddef>
+#include <optional>
 #include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "examples/kvm_vmm/platform_ports.h"
 #include "examples/kvm_vmm/serial_port.h"
-#include "vmm/boot/elf_loader.h"
-#include "vmm/boot/long_mode.h"
-#include "vmm/boot/read_file.h"
+#include "vmm/base/mutex.h"
 #include "vmm/bus/dispatch_bus.h"
 #include "vmm/kvm/kvm_interrupt_controller.h"
 #include "vmm/kvm/kvm_mmio_bus.h"
 #include "vmm/kvm/kvm_vcpu.h"
 #include "vmm/kvm/kvm_vm.h"
-#include "vmm/memory/dma_space.h"
 
 namespace vmsg::example {
 namespace {
@@ -23,7 +23,6 @@ namespace {
 constexpr uint16_t kSerialPort = 0x3F8;
 constexpr uint32_t kSerialIrq = 4;
 constexpr uint16_t kPowerPort = 0x501;
-constexpr uint64_t kMaxKernelBytes = 256 << 20;
 
 class PowerSwitch final : public vmm::IoHandler {
  public:
@@ -34,33 +33,43 @@ class PowerSwitch final : public vmm::IoHandler {
     for (std::byte& b : data) b = std::byte{0};
   }
   void Write(uint64_t /*offset*/, std::span<const std::byte> data) override {
-    if (!was_pressed_.exchange(true)) {
-      pressed_(std::to_integer<uint8_t>(data[0]));
-    }
+    pressed_(std::to_integer<uint8_t>(data[0]));
   }
 
  private:
   absl::AnyInvocable<void(uint8_t)> pressed_;
-  std::atomic<bool> was_pressed_{false};
 };
+
+GuestEnd EndWithCode(uint8_t code) {
+  if (code == 0) return {.ok = true};
+  return {.detail = absl::StrCat("the guest ended with code ", code)};
+}
 
 class KvmGuest final : public GuestRunner {
  public:
-  explicit KvmGuest(ConsoleOutput console)
-      : serial_(std::move(console),
+  KvmGuest(GuestImage image, ConsoleOutput console)
+      : image_(std::move(image)),
+        serial_(std::move(console),
                 [this](bool high) {
                   // The pin exists; the kernel has no reason to refuse.
                   vm_->SetIrqLine(kSerialIrq, high).IgnoreError();
                 }),
-        power_([this](uint8_t code) {
-          end_code_ = code;
-          vcpu_->Stop();
-        }) {}
+        power_([this](uint8_t code) { EndRun(EndWithCode(code)); }),
+        ports_([this] { EndRun({.ok = true}); },
+               [this] { EndRun({.ok = true, .reboot = true}); }) {}
 
-  ~KvmGuest() override { vcpu_.reset(); }
+  ~KvmGuest() override {
+    Stop();
+    vcpus_.clear();
+  }
 
-  absl::Status Open(const std::string& kernel_path, uint64_t memory_bytes) {
-    absl::StatusOr<std::unique_ptr<vmm::KvmVm>> vm = vmm::KvmVm::Create({});
+  absl::Status Open(uint64_t memory_bytes) {
+    const absl::StatusOr<vmm::RamLayout> ram =
+        vmm::ComputeRamLayout(memory_bytes);
+    if (!ram.ok()) return ram.status();
+    ram_ = *ram;
+    absl::StatusOr<std::unique_ptr<vmm::KvmVm>> vm =
+        vmm::KvmVm::Create({.with_pit = true});
     if (!vm.ok()) return vm.status();
     vm_ = std::move(*vm);
     absl::StatusOr<std::unique_ptr<vmm::KvmMmioBus>> mmio =
@@ -69,26 +78,21 @@ class KvmGuest final : public GuestRunner {
     mmio_ = std::move(*mmio);
     interrupts_ = std::make_unique<vmm::KvmInterruptController>(vm_.get());
 
-    absl::StatusOr<std::shared_ptr<const vmm::MemoryBacking>> ram =
-        vmm::MemoryBacking::CreateAnonymous(memory_bytes, "guest-ram");
-    if (!ram.ok()) return ram.status();
-    vmm::MemoryRegion region;
-    region.range = {{0}, memory_bytes};
-    region.backing = std::move(*ram);
-    absl::Status status = memory_.Add(std::move(region));
-    if (status.ok()) status = mmio_->SyncGuestMemory(memory_);
-    if (!status.ok()) return status;
-
-    absl::StatusOr<std::unique_ptr<vmm::KvmVcpu>> vcpu =
-        vmm::KvmVcpu::Create({}, vm_.get(), mmio_.get(), &pio_);
-    if (!vcpu.ok()) return vcpu.status();
-    vcpu_ = std::move(*vcpu);
-    status = Map(kSerialPort, SerialPort::kPorts, "serial", &serial_,
-                 &serial_mapping_);
+    absl::Status status = AddRam();
+    for (uint32_t id = 0; status.ok() && id < image_.vcpus; ++id) {
+      auto vcpu = vmm::KvmVcpu::Create({.id = id, .vcpus = image_.vcpus},
+                                       vm_.get(), mmio_.get(), &pio_);
+      if (!vcpu.ok()) return vcpu.status();
+      vcpus_.push_back(std::move(*vcpu));
+    }
+    if (status.ok()) {
+      status = Map(kSerialPort, SerialPort::kPorts, "serial", &serial_,
+                   &serial_mapping_);
+    }
     if (status.ok()) {
       status = Map(kPowerPort, 1, "power switch", &power_, &power_mapping_);
     }
-    if (status.ok()) status = Load(kernel_path, memory_bytes);
+    if (status.ok()) status = ports_.Map(&pio_);
     return status;
   }
 
@@ -99,29 +103,60 @@ class KvmGuest final : public GuestRunner {
   vmm::GuestMemory* memory() override { return &memory_; }
 
   absl::Status Start(EndCallback on_end) override {
-    return vcpu_->Start(
-        [this, on_end = std::move(on_end)](const vmm::VcpuEnd& end) mutable {
-          on_end(Describe(end));
-        });
+    absl::Status status = started_ ? ResetAll() : absl::OkStatus();
+    started_ = true;
+    if (!status.ok()) return status;
+    const absl::StatusOr<vmm::CpuState> state =
+        LoadGuestImage(image_, ram_, &memory_);
+    if (!state.ok()) return state.status();
+    status = vcpus_[0]->SetState(*state);
+    if (!status.ok()) return status;
+    {
+      vmm::MutexLock lock(&mutex_);
+      end_.reset();
+      on_end_ = std::move(on_end);
+    }
+    // The others wait for the first one to wake them.
+    for (auto vcpu = vcpus_.rbegin(); vcpu != vcpus_.rend(); ++vcpu) {
+      status =
+          (*vcpu)->Start([this](const vmm::VcpuEnd& end) { OnVcpuEnd(end); });
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
   }
 
   void Input(std::string_view bytes) override { serial_.Receive(bytes); }
 
   void Stop() override {
-    vcpu_->Stop();
-    vcpu_->Wait();
+    for (const auto& vcpu : vcpus_) vcpu->Stop();
+    for (const auto& vcpu : vcpus_) vcpu->Wait();
   }
 
   std::vector<std::pair<std::string, uint64_t>> exits() const override {
     std::vector<std::pair<std::string, uint64_t>> result;
     for (size_t i = 0; i < vmm::kVcpuExitCount; ++i) {
       const auto exit = static_cast<vmm::VcpuExit>(i);
-      result.emplace_back(vmm::VcpuExitName(exit), vcpu_->exits(exit));
+      uint64_t count = 0;
+      for (const auto& vcpu : vcpus_) count += vcpu->exits(exit);
+      result.emplace_back(vmm::VcpuExitName(exit), count);
     }
     return result;
   }
 
  private:
+  absl::Status AddRam() {
+    const absl::StatusOr<std::shared_ptr<const vmm::MemoryBacking>> backing =
+        vmm::MemoryBacking::CreateAnonymous(ram_.bytes(), "guest-ram");
+    if (!backing.ok()) return backing.status();
+    absl::Status status = memory_.Add({.range = ram_.low, .backing = *backing});
+    if (status.ok() && ram_.high.size != 0) {
+      status = memory_.Add({.range = ram_.high,
+                            .backing = *backing,
+                            .backing_offset = ram_.low.size});
+    }
+    return status.ok() ? mmio_->SyncGuestMemory(memory_) : status;
+  }
+
   absl::Status Map(uint16_t port, uint16_t count, const char* name,
                    vmm::IoHandler* handler,
                    std::unique_ptr<vmm::MmioMapping>* mapping) {
@@ -132,47 +167,50 @@ class KvmGuest final : public GuestRunner {
     return absl::OkStatus();
   }
 
-  absl::Status Load(const std::string& path, uint64_t memory_bytes) {
-    const absl::StatusOr<std::vector<std::byte>> image =
-        vmm::ReadFile(path, kMaxKernelBytes);
-    if (!image.ok()) return image.status();
-    vmm::DmaSpace memory(&memory_);
-    const absl::StatusOr<vmm::LoadedElf> elf =
-        vmm::LoadElf(*image, {}, &memory);
-    if (!elf.ok()) {
-      return absl::Status(
-          elf.status().code(),
-          absl::StrCat(path, ": ", std::string(elf.status().message())));
+  absl::Status ResetAll() {
+    serial_.Reset();  // lowers its line, too
+    ports_.Reset();
+    absl::Status status = vm_->Reset();
+    for (const auto& vcpu : vcpus_) {
+      if (status.ok()) status = vcpu->Reset();
     }
-    vmm::BootInfo info = {};
-    info.ram_bytes = memory_bytes;
-    info.ecam_base = kEcamBase.value;
-    info.ecam_bytes = kEcamBytes;
-    info.pci_window_base = kPciWindow.start.value;
-    info.pci_window_bytes = kPciWindow.size;
-    const absl::StatusOr<vmm::GuestAddress> boot_info =
-        vmm::WriteBootInfo(info, "", &memory);
-    if (!boot_info.ok()) return boot_info.status();
-    const absl::StatusOr<vmm::CpuState> state =
-        vmm::SetUpLongMode(elf->entry, *boot_info, &memory);
-    if (!state.ok()) return state.status();
-    return vcpu_->SetState(*state);
+    return status;
   }
 
-  GuestEnd Describe(const vmm::VcpuEnd& end) const {
-    const int code = end_code_;
-    if (end.reason != vmm::VcpuEnd::Reason::kStopped) {
-      return {false,
-              absl::StrCat(std::string(vmm::VcpuEndReasonName(end.reason)),
-                           "\n", end.detail)};
+  // On a vCPU thread, from a handler: the guest ends itself. The first one
+  // counts.
+  void EndRun(GuestEnd end) {
+    {
+      vmm::MutexLock lock(&mutex_);
+      if (!end_.has_value()) end_ = std::move(end);
     }
-    if (code < 0) return {false, "stopped from outside"};
-    if (code != 0) {
-      return {false, absl::StrCat("the guest ended with code ", code)};
-    }
-    return {true, ""};
+    for (const auto& vcpu : vcpus_) vcpu->Stop();
   }
 
+  // On a vCPU thread, its last act. The first one reports the end of all.
+  void OnVcpuEnd(const vmm::VcpuEnd& end) {
+    EndCallback on_end;
+    GuestEnd result;
+    {
+      vmm::MutexLock lock(&mutex_);
+      if (!end_.has_value()) end_ = Describe(end);
+      result = *end_;
+      on_end = std::exchange(on_end_, nullptr);
+    }
+    if (on_end != nullptr) on_end(std::move(result));
+  }
+
+  static GuestEnd Describe(const vmm::VcpuEnd& end) {
+    if (end.reason == vmm::VcpuEnd::Reason::kStopped) {
+      return {.detail = "stopped from outside"};
+    }
+    return {.detail =
+                absl::StrCat(std::string(vmm::VcpuEndReasonName(end.reason)),
+                             "\n", end.detail)};
+  }
+
+  const GuestImage image_;
+  vmm::RamLayout ram_;
   std::unique_ptr<vmm::KvmVm> vm_;
   std::unique_ptr<vmm::KvmMmioBus> mmio_;
   vmm::DispatchPioBus pio_;
@@ -180,20 +218,24 @@ class KvmGuest final : public GuestRunner {
   vmm::GuestMemory memory_;
   SerialPort serial_;
   PowerSwitch power_;
-  std::atomic<int> end_code_{-1};
+  PlatformPorts ports_;
   std::unique_ptr<vmm::MmioMapping> serial_mapping_;
   std::unique_ptr<vmm::MmioMapping> power_mapping_;
-  std::unique_ptr<vmm::KvmVcpu> vcpu_;
+  std::vector<std::unique_ptr<vmm::KvmVcpu>> vcpus_;
+  bool started_ = false;  // before: control thread
+
+  vmm::Mutex mutex_;
+  std::optional<GuestEnd> end_ ABSL_GUARDED_BY(mutex_);  // of this run
+  EndCallback on_end_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GuestRunner>> CreateKvmGuest(
-    const std::string& kernel_path, uint64_t memory_bytes,
+    const GuestImage& image, uint64_t memory_bytes,
     GuestRunner::ConsoleOutput console) {
-  auto guest = std::make_unique<KvmGuest>(std::move(console));
-  if (absl::Status status = guest->Open(kernel_path, memory_bytes);
-      !status.ok()) {
+  auto guest = std::make_unique<KvmGuest>(image, std::move(console));
+  if (absl::Status status = guest->Open(memory_bytes); !status.ok()) {
     return status;
   }
   return guest;

@@ -38,6 +38,11 @@ class Machine {
   // Starts the FIFO threads.
   void Start();
 
+  // Resets PCI and all functions, for a guest that starts again and does not
+  // run now. Plugged devices stay. Errors are those of
+  // vmm::PciHostBridge::ResetAll.
+  absl::Status Reset() { return bridge_->ResetAll(); }
+
   control::DeviceManager* manager() { return manager_.get(); }
   const std::vector<std::unique_ptr<amp::AmpPciDevice>>& functions() const {
     return functions_;

@@ -11,11 +11,11 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -48,7 +48,11 @@ absl::StatusOr<std::unique_ptr<GuestRunner>> CreateGuest(
     const Options& options) {
   if (options.accel != Accel::kInProcess) {
     absl::StatusOr<std::unique_ptr<GuestRunner>> guest =
-        CreateKvmGuest(options.kernel, options.memory_bytes, PrintConsole);
+        CreateKvmGuest({.kernel = options.kernel,
+                        .initrd = options.initrd,
+                        .command_line = options.command_line,
+                        .vcpus = options.vcpus},
+                       options.memory_bytes, PrintConsole);
     if (guest.ok() || options.accel == Accel::kKvm ||
         !vmm::KvmVm::CannotBeOpened(guest.status())) {
       return guest;
@@ -138,6 +142,41 @@ absl::Status ColdPlug(const std::vector<control::AttachRequest>& requests,
   return result;
 }
 
+// Runs the guest, again each time that it asks for a reboot, until it is over;
+// then stops the loop. Everything is borrowed.
+class Life {
+ public:
+  Life(GuestRunner* guest, Machine* machine, vmm::EpollEventLoop* loop)
+      : guest_(guest), machine_(machine), loop_(loop) {}
+  // Before the devices go, on every way out.
+  ~Life() { guest_->Stop(); }
+
+  absl::Status Start() {
+    return guest_->Start([this](GuestEnd end) {
+      loop_->Post([this, end = std::move(end)] { OnEnd(end); });
+    });
+  }
+  const GuestEnd& end() const { return end_; }
+
+ private:
+  void OnEnd(const GuestEnd& end) {
+    end_ = end;
+    if (end.reboot) {
+      guest_->Stop();
+      absl::Status status = machine_->Reset();
+      if (status.ok()) status = Start();
+      if (status.ok()) return;
+      end_ = {.detail = absl::StrCat("rebooting: ", status.ToString())};
+    }
+    loop_->Stop();
+  }
+
+  GuestRunner* const guest_;
+  Machine* const machine_;
+  vmm::EpollEventLoop* const loop_;
+  GuestEnd end_{.detail = "interrupted"};
+};
+
 int RunVmm(const Options& options) {
   // Before any thread is there, so that all of them inherit it.
   sigset_t signals;
@@ -149,7 +188,7 @@ int RunVmm(const Options& options) {
   const vmm::UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC));
 
   vmm::StreamLogSink log(STDERR_FILENO);
-  EntropyLog entropy;
+  EntropyLog entropy(options.entropy_record);
   devices::RngFactory rng([&entropy] { return entropy.NewSource(); });
 
   auto loop = vmm::EpollEventLoop::Create();
@@ -167,20 +206,13 @@ int RunVmm(const Options& options) {
     return Fail(status);
   }
 
-  GuestEnd end{false, "interrupted"};
   auto interrupted = control_loop->Watch(
       signal_fd.get(), vmm::FdEvents::kReadable,
       [control_loop](vmm::FdEvents) { control_loop->Stop(); });
   if (!interrupted.ok()) return Fail(interrupted.status());
-  absl::Status status = (*guest)->Start([&end, control_loop](GuestEnd result) {
-    control_loop->Post([&end, control_loop, result = std::move(result)] {
-      end = result;
-      control_loop->Stop();
-    });
-  });
-  if (!status.ok()) return Fail(status);
-  // Before the devices go, on every way out.
-  absl::Cleanup stop_guest = [&guest] { (*guest)->Stop(); };
+  std::optional<Life> life(std::in_place, guest->get(), machine->get(),
+                           control_loop);
+  if (absl::Status status = life->Start(); !status.ok()) return Fail(status);
 
   // After the guest has its first instruction: gRPC takes its time to start.
   std::unique_ptr<control::ControlServer> server;
@@ -194,7 +226,8 @@ int RunVmm(const Options& options) {
   const ConsoleInput console(guest->get(), control_loop);
   control_loop->Run();
 
-  std::move(stop_guest).Invoke();
+  const GuestEnd end = life->end();
+  life.reset();
   server.reset();
   std::cout << std::flush;
   if (!options.stats_file.empty()) {

@@ -1,17 +1,19 @@
 #include "examples/kvm_vmm/options.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdint>
 #include <map>
 #include <sstream>
 #include <utility>
 
 #include "devices/factories/device_option.h"
+#include "vmm/boot/ram_layout.h"
 
 namespace vmsg::example {
 namespace {
 
 constexpr int kExitUsage = 2;
-constexpr uint64_t kMiB = 1 << 20;
 
 absl::Status AddDevice(const std::string& text, Options* options) {
   const absl::StatusOr<devices::DeviceOption> option =
@@ -31,11 +33,36 @@ absl::Status AddDevice(const std::string& text, Options* options) {
   return absl::OkStatus();
 }
 
+// A number of MiB, or of what its suffix says.
+std::optional<uint64_t> ParseSize(const std::string& text) {
+  uint64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc() || end - rest > 1) return std::nullopt;
+  int shift = 20;
+  if (rest != end) {
+    switch (*rest) {
+      case 'K':
+        shift = 10;
+        break;
+      case 'M':
+        break;
+      case 'G':
+        shift = 30;
+        break;
+      default:
+        return std::nullopt;
+    }
+  }
+  if (number > UINT64_MAX >> shift) return std::nullopt;
+  return number << shift;
+}
+
 }  // namespace
 
 ParsedOptions ParseOptions(int argc, const char* const* argv) {
   Options options;
-  uint64_t memory_mib = 64;
+  std::string memory = "64";
   std::string control;
   std::vector<std::string> devices;
   const std::map<std::string, Accel> accels = {
@@ -54,9 +81,17 @@ ParsedOptions ParseOptions(int argc, const char* const* argv) {
       ->transform(CLI::CheckedTransformer(accels))
       ->default_str("auto");
   app.add_option("--kernel", options.kernel,
-                 "ELF image of the guest (not used in-process)");
-  app.add_option("--memory", memory_mib, "RAM of the guest in MiB")
-      ->check(CLI::Range(4, 3072))
+                 "Linux as bzImage or vmlinux, or a bare-metal ELF image (not "
+                 "used in-process)");
+  app.add_option("--initrd", options.initrd, "Initramfs for Linux");
+  app.add_option("--append", options.command_line,
+                 "Command line of the guest's kernel");
+  app.add_option("--smp", options.vcpus, "Processors of the guest")
+      ->check(CLI::Range(1, 64))
+      ->default_str("1");
+  app.add_option("--memory", memory,
+                 "RAM of the guest: a number of MiB, or with a suffix K, M or "
+                 "G; 4M to 64G")
       ->default_str("64");
   app.add_option("--control", control,
                  "Serve the hot-plug API on this socket: unix:PATH");
@@ -66,6 +101,10 @@ ParsedOptions ParseOptions(int argc, const char* const* argv) {
       ->allow_extra_args(false);
   app.add_option("--stats", options.stats_file,
                  "Write counts as JSON to this file at the end");
+  app.add_option("--entropy-record", options.entropy_record,
+                 "Write what the n-th rng backend hands out to FILE.n, for "
+                 "comparing with what the guest got")
+      ->type_name("FILE");
 
   ParsedOptions parsed;
   const auto usage_error = [&parsed](const std::string& message) {
@@ -83,7 +122,11 @@ ParsedOptions ParseOptions(int argc, const char* const* argv) {
     parsed.error = err.str();
     return parsed;
   }
-  options.memory_bytes = memory_mib * kMiB;
+  const std::optional<uint64_t> memory_bytes = ParseSize(memory);
+  if (!memory_bytes.has_value() || !vmm::ComputeRamLayout(*memory_bytes).ok()) {
+    return usage_error("--memory: write a size from 4M to 64G");
+  }
+  options.memory_bytes = *memory_bytes;
   if (!control.empty()) {
     const std::string scheme = "unix:";
     if (control.rfind(scheme, 0) != 0 || control.size() == scheme.size()) {

@@ -18,10 +18,14 @@ enum class Accel : uint8_t { kAuto, kKvm, kInProcess };
 struct Options {
   Accel accel = Accel::kAuto;
   std::string kernel;
+  std::string initrd;        // empty: none
+  std::string command_line;  // of the guest's kernel
+  uint32_t vcpus = 1;
   uint64_t memory_bytes = 0;
   std::string control_path;  // empty: no control server
   bool reflection = true;
-  std::string stats_file;  // empty: none
+  std::string stats_file;      // empty: none
+  std::string entropy_record;  // see EntropyLog
   std::vector<amp::AmpPciOptions> functions;
   std::vector<control::AttachRequest> devices;
 };

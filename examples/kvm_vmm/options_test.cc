@@ -44,6 +44,35 @@ TEST(OptionsTest, ErrorsNameTheOption) {
   EXPECT_EQ(Parse({"--accel=in-process", "--memory=1"}).exit_code, 2);
 }
 
+TEST(OptionsTest, LinuxOptionsAreTaken) {
+  const ParsedOptions parsed =
+      Parse({"--kernel=vmlinuz", "--initrd=initrd.cpio",
+             "--append=console=ttyS0 quiet", "--smp=2", "--memory=5G",
+             "--entropy-record=record"});
+  ASSERT_TRUE(parsed.options.has_value()) << parsed.error;
+  EXPECT_EQ(parsed.options->initrd, "initrd.cpio");
+  EXPECT_EQ(parsed.options->command_line, "console=ttyS0 quiet");
+  EXPECT_EQ(parsed.options->vcpus, 2u);
+  EXPECT_EQ(parsed.options->entropy_record, "record");
+  EXPECT_EQ(parsed.options->memory_bytes, uint64_t{5} << 30);
+}
+
+TEST(OptionsTest, MemorySizesHaveSuffixesAndLimits) {
+  const auto bytes = [](const char* size) {
+    const std::string option = std::string("--memory=") + size;
+    const ParsedOptions parsed = Parse({"--accel=in-process", option.c_str()});
+    return parsed.options.has_value() ? parsed.options->memory_bytes : 0;
+  };
+  EXPECT_EQ(bytes("64"), uint64_t{64} << 20);
+  EXPECT_EQ(bytes("512M"), uint64_t{512} << 20);
+  EXPECT_EQ(bytes("8192K"), uint64_t{8} << 20);
+  EXPECT_EQ(bytes("64G"), uint64_t{64} << 30);
+  for (const char* wrong : {"", "M", "65G", "3M", "1T", "64MB", "-1", "4097K",
+                            "18446744073709551615G"}) {
+    EXPECT_EQ(bytes(wrong), 0u) << wrong;
+  }
+}
+
 TEST(OptionsTest, HelpShowsTheDeviceSyntax) {
   const ParsedOptions parsed = Parse({"--help"});
   EXPECT_EQ(parsed.exit_code, 0);

@@ -16,10 +16,18 @@ constexpr uint64_t kScratch = 7;
 
 constexpr uint8_t kDlab = 0x80;
 constexpr uint8_t kReceivedAvailable = 0x01;  // in IER and LSR alike
+constexpr uint8_t kWantsSent = 0x02;          // in IER
 constexpr uint8_t kTransmitterEmpty = 0x60;
 constexpr uint8_t kIdentNone = 0x01;
+constexpr uint8_t kIdentSent = 0x02;
 constexpr uint8_t kIdentReceived = 0x04;
+constexpr uint8_t kIdentFifos = 0xC0;
+constexpr uint8_t kFifosOn = 0x01;  // FIFO control
+constexpr uint8_t kClearReceived = 0x02;
 constexpr uint8_t kModemReady = 0xB0;  // DCD, DSR, CTS
+constexpr uint8_t kLoopback = 0x10;    // modem control
+// A guest may loop back this many bytes that it does not read.
+constexpr size_t kFifoBytes = 16;
 
 }  // namespace
 
@@ -60,8 +68,15 @@ uint8_t SerialPort::ReadLocked(uint64_t reg) {
     }
     case kInterruptEnable:
       return dlab ? divisor_[1] : interrupt_enable_;
-    case kInterruptIdent:
-      return irq_high_ ? kIdentReceived : kIdentNone;
+    case kInterruptIdent: {
+      const uint8_t ident = IdentLocked();
+      // Reading is what acknowledges this one.
+      if (ident == kIdentSent) {
+        sent_pending_ = false;
+        UpdateIrqLocked();
+      }
+      return ident | (fifos_on_ ? kIdentFifos : 0);
+    }
     case kLineControl:
       return line_control_;
     case kModemControl:
@@ -69,7 +84,7 @@ uint8_t SerialPort::ReadLocked(uint64_t reg) {
     case kLineStatus:
       return kTransmitterEmpty | (received_.empty() ? 0 : kReceivedAvailable);
     case kModemStatus:
-      return kModemReady;
+      return ModemStatusLocked();
     case kScratch:
       return scratch_;
     default:
@@ -84,14 +99,25 @@ void SerialPort::WriteLocked(uint64_t reg, uint8_t value) {
       if (dlab) {
         divisor_[0] = value;
       } else {
-        output_(static_cast<char>(value));
+        SendLocked(value);
       }
       return;
     case kInterruptEnable:
       if (dlab) {
         divisor_[1] = value;
       } else {
+        // Asking for it while the transmitter is empty is answered at once.
+        if ((value & ~interrupt_enable_ & kWantsSent) != 0) {
+          sent_pending_ = true;
+        }
         interrupt_enable_ = value & 0x0F;
+        UpdateIrqLocked();
+      }
+      return;
+    case kInterruptIdent:  // FIFO control
+      fifos_on_ = (value & kFifosOn) != 0;
+      if ((value & kClearReceived) != 0) {
+        received_.clear();
         UpdateIrqLocked();
       }
       return;
@@ -109,9 +135,45 @@ void SerialPort::WriteLocked(uint64_t reg, uint8_t value) {
   }
 }
 
+void SerialPort::Reset() {
+  vmm::MutexLock lock(&mutex_);
+  interrupt_enable_ = line_control_ = modem_control_ = scratch_ = 0;
+  divisor_[0] = 1;
+  divisor_[1] = 0;
+  sent_pending_ = fifos_on_ = false;
+  UpdateIrqLocked();
+}
+
+void SerialPort::SendLocked(uint8_t byte) {
+  if ((modem_control_ & kLoopback) == 0) {
+    output_(static_cast<char>(byte));
+  } else if (received_.size() < kFifoBytes) {
+    received_.push_back(byte);
+  }
+  sent_pending_ = true;
+  UpdateIrqLocked();
+}
+
+uint8_t SerialPort::ModemStatusLocked() const {
+  if ((modem_control_ & kLoopback) == 0) return kModemReady;
+  // DTR, RTS, OUT1, OUT2 come back as DSR, CTS, RI, DCD.
+  const uint8_t out = modem_control_;
+  return static_cast<uint8_t>((out & 0x01) << 5 | (out & 0x02) << 3 |
+                              (out & 0x0C) << 4);
+}
+
+uint8_t SerialPort::IdentLocked() const {
+  if (!received_.empty() && (interrupt_enable_ & kReceivedAvailable) != 0) {
+    return kIdentReceived;
+  }
+  if (sent_pending_ && (interrupt_enable_ & kWantsSent) != 0) {
+    return kIdentSent;
+  }
+  return kIdentNone;
+}
+
 void SerialPort::UpdateIrqLocked() {
-  const bool high =
-      !received_.empty() && (interrupt_enable_ & kReceivedAvailable) != 0;
+  const bool high = IdentLocked() != kIdentNone;
   if (high == irq_high_) return;
   irq_high_ = high;
   set_irq_(high);
