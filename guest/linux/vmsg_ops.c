@@ -224,7 +224,9 @@ static int vmsg_finalize_features(struct virtio_device *vdev)
 	if (dev->offered & BIT_ULL(VIRTIO_F_RING_RESET))
 		__virtio_set_bit(vdev, VIRTIO_F_RING_RESET);
 	if (!__virtio_test_bit(vdev, VIRTIO_F_VERSION_1)) {
-		vmsg_err(dev, "has no VIRTIO_F_VERSION_1\n");
+		/* Without any it has left, or does not answer. */
+		if (dev->offered)
+			vmsg_err(dev, "has no VIRTIO_F_VERSION_1\n");
 		return -EINVAL;
 	}
 
