@@ -34,7 +34,8 @@ wait_for() {
 
 # virtio_count ID: how many virtio devices of this type (4: entropy) there are.
 virtio_count() {
-  cat /sys/bus/virtio/devices/*/device 2>/dev/null | grep -c "$(printf 0x%04x "$1")"
+  cat /sys/bus/virtio/devices/*/device 2>/dev/null |
+    awk -v "kind=$(printf 0x%04x "$1")" '$1 == kind {n++} END {print n + 0}'
 }
 
 # virtio_bound ID: how many of them have a driver.
@@ -72,3 +73,39 @@ read_entropy() {
 
 # not COMMAND...: its opposite.
 not() { ! "$@"; }
+
+# amp_interrupts FIFO: how often the processors took the vector of this FIFO.
+amp_interrupts() {
+  awk -v "name=fifo$1\$" '/virtio-msg-/ && $0 ~ name {
+    for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i; print n}' /proc/interrupts
+}
+
+# amp_irq FIFO: the number of its interrupt.
+amp_irq() { sed -n "s/^ *\([0-9]*\):.*virtio-msg-.*fifo$1\$/\1/p" /proc/interrupts; }
+
+# pin_interrupts FIFO CPU: lets this processor take them.
+pin_interrupts() { echo "$2" >"/proc/irq/$(amp_irq "$1")/smp_affinity_list"; }
+
+# interrupts_on_cpu FIFO CPU: how many of them this processor took.
+interrupts_on_cpu() {
+  awk -v "line=$(amp_irq "$1"):" -v "column=$(($2 + 2))" \
+    '$1 == line {print $column}' /proc/interrupts
+}
+
+# use_rng NUMBER: makes this device the source of /dev/hwrng.
+use_rng() {
+  echo "virtio_rng.$1" >$HWRNG/rng_current &&
+    [ "$(cat $HWRNG/rng_current)" = "virtio_rng.$1" ]
+}
+
+# read_on_cpus CPU...: each of them reads 2048 bytes, all at once; how many it got.
+read_on_cpus() {
+  for cpu in "$@"; do
+    taskset -c "$cpu" dd if=/dev/hwrng "of=/tmp/cpu$cpu" bs=64 count=32 \
+      iflag=fullblock 2>/dev/null &
+  done
+  wait
+  for cpu in "$@"; do
+    stat -c %s "/tmp/cpu$cpu"
+  done
+}

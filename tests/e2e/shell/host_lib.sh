@@ -152,14 +152,13 @@ linux_start() {
     --append="$(echo $GUEST_OPTIONS)" --memory=$MEMORY \
     --entropy-record=record --device virtio-msg-amp-pci,id=amp0,num-fifos=2 "$@"
   linux_is_up
+  fact boot_ms "$(milliseconds_since "$booting")"
 }
 
-# linux_is_up: waits until the guest takes commands; after linux_start, and once
-# more after each reboot.
+# linux_is_up: waits until the guest takes commands, once more after each reboot.
 linux_is_up() {
   hear '^e2e-ready '
   note "$HEARD"
-  fact boot_ms "$(milliseconds_since "$booting")"
 }
 
 # in_guest COMMAND: does it in the guest's shell; its output is in OUTPUT. The case
