@@ -51,6 +51,8 @@ GetConfigPath::GetConfigPath(uint32_t packets_per_turn)
       driver_({.num_fifos = 1, .max_packets_per_wakeup = packets_per_turn},
               &loop_, &interrupts_) {
   VMSG_CHECK(kBatch % packets_per_turn == 0);
+  // The channel notes that it was connected, and would reset a device.
+  loop_.RunUntilIdle();
   PlugDevice();
   // The first turns.
   for (uint32_t i = 0; i < packets_per_turn_; ++i) PutOne(Range::kServed);
