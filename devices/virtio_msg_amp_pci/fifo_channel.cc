@@ -86,7 +86,7 @@ void FifoChannel::ClearFunction() {
   fifo_->ClearWindow();
 }
 
-// --- The loop. ---
+// --- The loop. Models: tests/model/queue.pml and restart.pml. ---
 
 void FifoChannel::OnDoorbell() {
   counters_.wakeups.Add();

@@ -14,6 +14,7 @@
 // notice that somebody else wrote it. So whatever the window holds, an
 // operation copies at most one packet inside the window and ends; what can go
 // wrong is what the packets say. Each object is one end: one thread, no locks.
+// Model: tests/model/queue.pml.
 //
 // A layout says where things are by a class Place, which is copied:
 //   uint32_t slots()         at least 2; one stays empty
