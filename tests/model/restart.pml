@@ -92,7 +92,8 @@ active proctype Driver() {
 
 attach:
   if
-  :: !on -> bus_master_on(); on = true
+  /* What was raised for the driver before is gone. */
+  :: !on -> irq = false; bus_master_on(); on = true
   :: else
   fi;
   asked = 0;
