@@ -50,11 +50,10 @@ void FifoChannel::SetBusMaster(bool enabled) {
     vmm::MutexLock lock(&mutex_);
     if (enabled == enabled_) return;
     enabled_ = enabled;
-    if (!enabled) {
-      gate_.Set(false);
-      dropped_before_ = fifo_->DriverLeft();
-    }
+    if (!enabled) gate_.Set(false);
+    // Before the window changes: a turn that finds it changed looks here next.
     epoch_.fetch_add(1, std::memory_order_release);
+    if (!enabled) dropped_before_ = fifo_->DriverLeft();
   }
   wake_->Signal();
 }
@@ -81,7 +80,7 @@ void FifoChannel::ClearFunction() {
   gate_.Set(false);
   cleared_ = true;
   dropped_before_.reset();
-  // Before the window changes: a turn that finds it changed looks here next.
+  // As in SetBusMaster().
   epoch_.fetch_add(1, std::memory_order_release);
   fifo_->ClearWindow();
 }

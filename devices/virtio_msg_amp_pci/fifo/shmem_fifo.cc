@@ -76,8 +76,10 @@ bool ShmemFifo::Poll() {
   if (state_ == FifoState::kBroken) {
     return !break_shown_ || peer == Peer::kInit || peer == Peer::kReady;
   }
+  // Acquire: who finds it changed by ClearWindow() or DriverLeft() finds out
+  // why.
   const uint64_t changed =
-      vmm::LoadShared<uint64_t>(own_, std::memory_order_relaxed) ^
+      vmm::LoadShared<uint64_t>(own_, std::memory_order_acquire) ^
       OwnWord(own_state_);
   if (changed != 0) {
     Break((changed & UINT32_MAX) != 0 ? FifoFault::kOwnStateChanged
