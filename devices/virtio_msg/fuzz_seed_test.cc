@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "devices/virtio/queue/virtqueue.h"
+#include "devices/virtio_msg/endpoint_fuzz_input.h"
 #include "devices/virtio_msg/message_bus_fuzz_input.h"
 #include "devices/virtio_msg/testing/bus_harness.h"
 #include "devices/virtio_msg/testing/wire.h"
@@ -224,8 +225,111 @@ Seeds BusSeeds() {
   return seeds;
 }
 
+Seeds EndpointSeeds() {
+  const auto bytes = [](std::initializer_list<uint8_t> ops) {
+    return std::string(ops.begin(), ops.end());
+  };
+  // To FEATURES_OK with all that is offered, and to DRIVER_OK with two queues.
+  const std::string negotiate = bytes({kGetInfo,
+                                       kGetFeatures,
+                                       0,
+                                       3,
+                                       kSetStatus,
+                                       1,
+                                       0,
+                                       kSetStatus,
+                                       3,
+                                       0,
+                                       kSetFeatures,
+                                       0,
+                                       3,
+                                       kWordOffered,
+                                       kWordOffered,
+                                       kWordOffered,
+                                       kSetStatus,
+                                       11,
+                                       0,
+                                       kGetStatus});
+  const std::string start =
+      negotiate + bytes({kGetVqueue, 0, kSetVqueue, 0, 8, 3, kSetVqueue, 1, 64,
+                         3, kGetVqueue, 1, kSetStatus, 15, 0});
+  Seeds seeds;
+  const auto add = [&](const std::string& name, const std::string& input) {
+    seeds["endpoint_corpus/" + name] = input;
+  };
+  add("start", start + bytes({kAvail, 0, kAvail, 200, kGetShm, 0, kGetShm, 1}));
+  add("features_refused", bytes({kSetStatus,
+                                 3,
+                                 0,
+                                 kSetFeatures,
+                                 0,
+                                 2,
+                                 28,
+                                 kWordNone,
+                                 kSetStatus,
+                                 11,
+                                 0,
+                                 kSetFeatures,
+                                 1,
+                                 1,
+                                 kWordAll,
+                                 kSetStatus,
+                                 11,
+                                 0,
+                                 kSetFeatures,
+                                 254,
+                                 1,
+                                 5,
+                                 kSetFeatures,
+                                 1,
+                                 1,
+                                 kWordRequired,
+                                 kSetStatus,
+                                 11,
+                                 0}));
+  add("features_after_ok",
+      negotiate + bytes({kSetFeatures, 0, 1, kWordAll, kSetStatus, 11, 0}));
+  add("configuration",
+      bytes({kGetConfig, 0,          16,         kSetConfig, 0,
+             4,          4,          kSetConfig, 1,          4,
+             4,          kSetConfig, 0,          0,          4,
+             kSetConfig, 0,          14,         4,          kChangeConfig,
+             4,          4,          kSetConfig, 0,          8,
+             0,          kGetConfig, 255,        2,          kChangeConfig,
+             16,         0}));
+  add("unusable_queues",
+      negotiate + bytes({kSetVqueue, 0, 3,          3,
+                         kSetVqueue, 0, 128,        3,
+                         kSetVqueue, 3, 8,          3,
+                         kSetVqueue, 0, 0,          3,
+                         kSetVqueue, 0, 8,          kAreaUnaligned,
+                         kSetVqueue, 0, 8,          kAreaPastTheEnd | 1,
+                         kSetVqueue, 0, 8,          kAreaWraps | 2,
+                         kGetVqueue, 0, kSetStatus, 15,
+                         0}));
+  add("queues_that_run",
+      start +
+          bytes(
+              {kSetVqueue, 0,  16,         3, kGetVqueue,   0, kSetVqueue,   2,
+               16,         3,  kGetVqueue, 2, kResetVqueue, 0, kGetVqueue,   0,
+               kSetVqueue, 0,  4,          3, kAvail,       0, kResetVqueue, 77,
+               kGetVqueue, 254}));
+  add("device_breaks",
+      start +
+          bytes({kBreak, kSetVqueue, 2, 8, 3, kBreak, kChangeConfig, 0, 2,
+                 kSetStatus, 0, 0, kGetStatus}) +
+          start);
+  add("activation_fails", bytes({kFailActivation}) + start +
+                              bytes({kSetStatus, 15, 0, kSetStatus, 0, 1}) +
+                              start);
+  add("driver_fails", start + bytes({kSetStatus, 128, 0, kSetStatus, 15, 255,
+                                     kSetStatus, 0, 0}));
+  return seeds;
+}
+
 Seeds AllSeeds() {
   Seeds seeds = CodecSeeds();
+  seeds.merge(EndpointSeeds());
   seeds.merge(BusSeeds());
   return seeds;
 }
