@@ -1,12 +1,15 @@
 """Builds fuzz targets with libFuzzer and runs them; see scripts/fuzz."""
 
 import argparse
+import concurrent.futures
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 
 import bazel
+import fuzz_log
 from bazel_results import FAILED, PASSED, TestResult
 
 _USAGE = """\
@@ -14,7 +17,28 @@ Builds fuzz targets with libFuzzer, AddressSanitizer and
 UndefinedBehaviorSanitizer, and runs each for a while from its corpus.
 Inputs that broke something are kept in the output folder: fix the bug and add
 the input to the corpus, which also runs as an ordinary test.
+
+A long campaign goes on where it was: with the same --output, what a run found is
+where the next one starts. --record adds what was done to docs/fuzzing.md, and
+--minimize puts the inputs that reach something new into the corpora of the tree.
 """
+
+# An input of the tree's corpora runs in each test, under each sanitizer.
+_MOST_BYTES = 4096
+_MOST_INPUTS = 200
+
+
+class Run:
+  """What one target did.
+
+  Attributes:
+    result: a TestResult.
+    facts: a fuzz_log.Facts, or None when the fuzzer did not come to its end.
+  """
+
+  def __init__(self, result, facts):
+    self.result = result
+    self.facts = facts
 
 
 def find_targets():
@@ -35,50 +59,117 @@ def _corpus_folders(label):
   return sorted(folders)
 
 
-def _run_one(label, binaries, seconds, output):
-  folder = os.path.join(output, label[2:].replace(':', '/'))
-  found = os.path.join(folder, 'new_corpus')
+def _path(label):
+  return label[2:].replace(':', '/')
+
+
+def _found_folder(label, output):
+  return os.path.join(output, _path(label), 'new_corpus')
+
+
+def _wait(process):
+  """Waits for a child; returns (exit code, processor seconds)."""
+  _, status, usage = os.wait4(process.pid, 0)
+  process.returncode = os.waitstatus_to_exitcode(status)
+  return process.returncode, usage.ru_utime + usage.ru_stime
+
+
+def _run_one(label, folders, binary, limits, output):
+  folder = os.path.join(output, _path(label))
+  found = _found_folder(label, output)
   os.makedirs(found, exist_ok=True)
   log = os.path.join(folder, 'log')
-  line = [
-      os.path.join(binaries, label[2:].replace(':', '/')),
-      '-max_total_time=%d' % seconds,
-      '-timeout=10',
-      '-print_final_stats=1',
-      '-artifact_prefix=%s/' % folder,
-      found,
-  ] + _corpus_folders(label)
+  print('fuzz: %s' % label, flush=True)
+  line = [binary, *limits, '-timeout=10', '-print_final_stats=1',
+          '-artifact_prefix=%s/' % folder, found, *folders]
   with open(log, 'wb') as file:
-    code = subprocess.run(
-        line, cwd=bazel.ROOT, check=False, stdout=file, stderr=file
-    ).returncode
-  if code == 0:
-    return TestResult(label, PASSED, log=log)
+    code, seconds = _wait(subprocess.Popen(line, cwd=bazel.ROOT, stdout=file,
+                                           stderr=file))
   with open(log, 'rb') as file:
-    tail = file.read()[-4000:].decode('utf-8', 'replace')
-  print(tail, flush=True)
-  return TestResult(label, FAILED, ['exit code %d' % code], log)
+    text = file.read().decode('utf-8', 'replace')
+  facts = fuzz_log.read_facts(label, text, seconds)
+  if code == 0 and facts:
+    print('fuzz: %s: %s' % (label, facts), flush=True)
+    return Run(TestResult(label, PASSED, log=log), facts)
+  print(text[-4000:], flush=True)
+  return Run(TestResult(label, FAILED, ['exit code %d' % code], log), facts)
 
 
-def run(targets, seconds, output):
+def _binaries():
+  return bazel.read('info', '--config=fuzz', 'bazel-bin').strip()
+
+
+def run(targets, output, seconds=0, executions=0, jobs=0):
   """Builds and runs fuzz targets.
 
   Args:
     targets: labels.
-    seconds: how long each one runs.
     output: folder for logs, new inputs and inputs that broke something.
+    seconds: how long each one runs at the most; 0: no limit.
+    executions: so many runs of each, and no more; 0: no limit.
+    jobs: so many targets at a time; 0: one for each processor.
 
   Returns:
-    A list of TestResult.
+    A list of Run; one without facts when the build failed.
   """
   if bazel.run('build', '--config=fuzz', *targets):
-    return [TestResult('build of the fuzz targets', FAILED, ['see above'])]
-  binaries = bazel.read('info', '--config=fuzz', 'bazel-bin').strip()
-  results = []
+    failed = TestResult('build of the fuzz targets', FAILED, ['see above'])
+    return [Run(failed, None)]
+  binaries = _binaries()
+  limits = []
+  if seconds:
+    limits.append('-max_total_time=%d' % seconds)
+  if executions:
+    limits.append('-runs=%d' % executions)
+  folders = {label: _corpus_folders(label) for label in targets}
+
+  def run_target(label):
+    return _run_one(label, folders[label], os.path.join(binaries, _path(label)),
+                    limits, output)
+
+  jobs = jobs or len(os.sched_getaffinity(0))
+  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    return list(pool.map(run_target, targets))
+
+
+def minimize(targets, output):
+  """Adds to the corpora of the tree what reaches something new.
+
+  Inputs that stand there already stay: they have names that say what they are for.
+
+  Args:
+    targets: labels, which have been built and run with this output folder.
+    output: as for run().
+
+  Returns:
+    True when each target could be done.
+  """
+  good = True
   for label in targets:
-    print('fuzz: %s, %d s' % (label, seconds), flush=True)
-    results.append(_run_one(label, binaries, seconds, output))
-  return results
+    folders = _corpus_folders(label)
+    with tempfile.TemporaryDirectory(prefix='vmsg_fuzz.') as merged:
+      for folder in folders:
+        for name in os.listdir(folder):
+          shutil.copy(os.path.join(folder, name), merged)
+      before = set(os.listdir(merged))
+      code = subprocess.run(
+          [os.path.join(_binaries(), _path(label)), '-merge=1', '-timeout=10',
+           '-max_len=%d' % _MOST_BYTES, merged, _found_folder(label, output)],
+          cwd=bazel.ROOT, check=False, stdout=subprocess.DEVNULL,
+          stderr=subprocess.DEVNULL).returncode
+      if code or not folders:
+        print('fuzz: %s: not minimized, exit code %d' % (label, code))
+        good = False
+        continue
+      new = sorted(set(os.listdir(merged)) - before)
+      # The small ones first: they say more for less.
+      new.sort(key=lambda name: os.path.getsize(os.path.join(merged, name)))
+      kept = new[:max(0, _MOST_INPUTS - len(before))]
+      for name in kept:
+        shutil.copy(os.path.join(merged, name), folders[0])
+      print('fuzz: %s: %d new inputs, %d of them kept' % (label, len(new),
+                                                         len(kept)))
+  return good
 
 
 def main():
@@ -87,20 +178,38 @@ def main():
       description=_USAGE,
       formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument('--seconds', type=int, default=60, help='for each target')
+  parser.add_argument('--seconds', type=int,
+                      help='for each target (default: 60, no limit with '
+                      '--executions)')
+  parser.add_argument('--executions', type=int, default=0, metavar='N',
+                      help='end each target after so many runs')
+  parser.add_argument('--jobs', type=int, default=0, metavar='N',
+                      help='so many targets at a time (default: one for each '
+                      'processor)')
   parser.add_argument('--output', help='folder; a new one under /tmp if left out')
+  parser.add_argument('--record', action='store_true',
+                      help='add what was done to docs/fuzzing.md')
+  parser.add_argument('--minimize', action='store_true',
+                      help='then add inputs to the corpora of the tree')
   parser.add_argument('target', nargs='*', help='labels; all if left out')
   arguments = parser.parse_args()
-  output = arguments.output or tempfile.mkdtemp(prefix='vmsg_fuzz.')
-  results = run(
-      arguments.target or find_targets(),
-      arguments.seconds,
-      os.path.abspath(output),
-  )
-  for result in results:
-    print('%s: %s, log %s' % (result.label, result.outcome, result.log))
+  output = os.path.abspath(
+      arguments.output or tempfile.mkdtemp(prefix='vmsg_fuzz.'))
+  seconds = arguments.seconds
+  if seconds is None:
+    seconds = 0 if arguments.executions else 60
+  targets = arguments.target or find_targets()
+  runs = run(targets, output, seconds, arguments.executions, arguments.jobs)
+  for run_ in runs:
+    print('%s: %s, log %s' % (run_.result.label, run_.result.outcome,
+                              run_.result.log))
   print('fuzz: output in %s' % output)
-  return 1 if any(r.outcome == FAILED for r in results) else 0
+  if arguments.record:
+    fuzz_log.record([run_.facts for run_ in runs if run_.facts])
+  good = all(run_.result.outcome == PASSED for run_ in runs)
+  if good and arguments.minimize:
+    good = minimize(targets, output)
+  return 0 if good else 1
 
 
 if __name__ == '__main__':

@@ -148,7 +148,8 @@ def _tidy():
 def _fuzz():
   output = tempfile.mkdtemp(prefix='vmsg_fuzz.')
   try:
-    results = fuzz.run(fuzz.find_targets(), _FUZZ_SECONDS, output)
+    runs = fuzz.run(fuzz.find_targets(), output, _FUZZ_SECONDS)
+    results = [run.result for run in runs]
   except subprocess.CalledProcessError as error:
     results = [TestResult('fuzz targets', FAILED, [str(error)])]
   if not any(result.outcome == FAILED for result in results):
@@ -199,11 +200,11 @@ _STAGES = [
     ('opt', 'benchmarks and tests across packages, -c opt', _optimized_few,
      (_FULL,)),
     ('demo', 'the demo, on KVM and in-process', _demo, (_FULL, _QUICK)),
+    ('e2e', 'guests on real KVM, Linux among them', _e2e, (_FULL,)),
     ('fuzz', 'each fuzz target for %d s with libFuzzer, and clang\'s thread-'
      'safety analysis' % _FUZZ_SECONDS, _fuzz, (_FULL,)),
     ('external', 'another workspace that depends on this one',
      _external_workspace, (_FULL,)),
-    ('e2e', 'guests on real KVM; only with --stage', _e2e, (_ASKED,)),
     ('clang', 'build by clang with thread-safety analysis; only with --stage',
      _clang, (_ASKED,)),
     ('tidy', 'clang-tidy on every C++ file that is not a test; only with --stage',
