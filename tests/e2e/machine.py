@@ -138,7 +138,7 @@ class _Killer:
     self._process.wait()
 
 
-def run(machine, cases, case_seconds, total_seconds, log, show):
+def run(machine, cases, case_seconds, total_seconds, take):
   """Runs cases, and ends what it has started whatever happens.
 
   Args:
@@ -146,8 +146,7 @@ def run(machine, cases, case_seconds, total_seconds, log, show):
     cases: their names.
     case_seconds: limit for each.
     total_seconds: limit for all.
-    log: path of a file for all that is printed.
-    show: called with each line.
+    take: called with each line, as it is printed.
 
   Returns:
     The lines that were printed.
@@ -155,29 +154,31 @@ def run(machine, cases, case_seconds, total_seconds, log, show):
   command, environment = machine.command(cases, case_seconds)
   lines = []
 
-  def take(line):
+  def add(line):
     lines.append(line)
-    file.write(line + '\n')
-    file.flush()
-    show(line)
+    take(line)
 
-  with open(log, 'w', encoding='utf-8') as file:
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, encoding='utf-8', errors='replace',
-        env=dict(os.environ, **environment), start_new_session=True)
-    killer = _Killer(process, total_seconds)
-    try:
-      for line in process.stdout:
-        take(line.rstrip('\r\n'))
-      process.wait()
-      if killer.fired:
-        take('e2e: error: nothing was heard of the end within %d s'
-             % total_seconds)
-      else:
-        closing = machine.closing_line(process.returncode)
-        if closing:
-          take(closing)
-    finally:
-      killer.stop()
+  process = subprocess.Popen(
+      command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT, encoding='utf-8', errors='replace',
+      env=dict(os.environ, **environment), start_new_session=True)
+  killer = _Killer(process, total_seconds)
+  try:
+    for line in process.stdout:
+      add(line.rstrip('\r\n'))
+    process.wait()
+    if killer.fired:
+      add('e2e: error: nothing was heard of the end within %d s' % total_seconds)
+    else:
+      closing = machine.closing_line(process.returncode)
+      if closing:
+        add(closing)
+  finally:
+    killer.stop()
   return lines
+
+
+def share_out(cases, machines):
+  """Returns lists of cases, at most so many, none of them empty."""
+  return [cases[first::machines] for first in range(machines)
+          if cases[first::machines]]

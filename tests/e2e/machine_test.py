@@ -37,21 +37,14 @@ class ShellMachine:
 
 class RunTest(unittest.TestCase):
 
-  def setUp(self):
-    self._folder = tempfile.TemporaryDirectory()
-    self.addCleanup(self._folder.cleanup)
-    self._log = os.path.join(self._folder.name, 'log')
-
   def run_it(self, text, seconds=60, closing=None):
     shown = []
     lines = machine.run(ShellMachine(text, closing), ['a', 'b'], 7, seconds,
-                        self._log, shown.append)
+                        shown.append)
     self.assertEqual(lines, shown)
-    with open(self._log, encoding='utf-8') as file:
-      self.assertEqual(file.read().splitlines(), lines)
     return lines
 
-  def test_returns_and_logs_what_is_printed(self):
+  def test_returns_and_shows_what_is_printed(self):
     self.assertEqual(
         self.run_it('echo %(cases)s %(seconds)d $E2E_TEST; echo error >&2'),
         ['a b 7 set', 'error'])
@@ -91,6 +84,16 @@ class RunTest(unittest.TestCase):
       if int(fields[2]) == group and fields[0] != 'Z':
         return True
     return False
+
+
+class ShareOutTest(unittest.TestCase):
+
+  def test_each_case_is_in_one_list(self):
+    self.assertEqual(machine.share_out(['a', 'b', 'c'], 2), [['a', 'c'], ['b']])
+
+  def test_no_list_is_empty(self):
+    self.assertEqual(machine.share_out(['a'], 3), [['a']])
+    self.assertEqual(machine.share_out(['a', 'b'], 1), [['a', 'b']])
 
 
 class HostMachineTest(unittest.TestCase):

@@ -1,6 +1,7 @@
 """Runs guests in the example VMM on real KVM; see README.md."""
 
 import argparse
+import concurrent.futures
 import glob
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import image
@@ -26,6 +28,9 @@ tests/e2e/cases on KVM: on this machine where its processor can, else in an
 emulated machine. Says which, and why. The last line is a JSON object; exit code
 0 only when each case passed.
 """
+
+# An emulated machine wants a processor, and 2 GB of memory.
+_MOST_JOBS = 4
 
 _TARGETS = {
     'bin/kvm_vmm': '//examples/kvm_vmm:kvm_vmm',
@@ -91,7 +96,8 @@ def tree(programs, cases):
 
 
 def make_machine(kind, programs, cases, scratch):
-  """Returns the HostMachine or EmulatedMachine."""
+  """Returns the HostMachine or EmulatedMachine, with files in scratch."""
+  os.mkdir(scratch)
   files = tree(programs, cases)
   if kind == 'host':
     return machine.HostMachine(files, scratch)
@@ -100,6 +106,13 @@ def make_machine(kind, programs, cases, scratch):
       [path for name, path in programs.items() if name.startswith('bin/')])
   return machine.EmulatedMachine(files, scratch, image.vmlinux(release),
                                  image.machine_base(release, libraries))
+
+
+def _at_least_one(text):
+  number = int(text)
+  if number < 1:
+    raise ValueError(text)
+  return number
 
 
 def _parse_arguments():
@@ -113,6 +126,10 @@ def _parse_arguments():
                       default='auto', help='where to run them (default: auto)')
   parser.add_argument('--seconds', type=int, default=240,
                       help='limit for each case (default: 240)')
+  parser.add_argument('--jobs', type=_at_least_one, metavar='N',
+                      default=min(os.cpu_count(), _MOST_JOBS),
+                      help='so many cases at a time, each of them in a machine of '
+                      'its own if that is emulated (default here: %(default)s)')
   parser.add_argument('--log', help='file for all that is printed (default: a '
                       'temporary file, kept if a case fails)')
   parser.add_argument('--programs', metavar='FOLDER', help='use %s from this '
@@ -124,6 +141,37 @@ def _parse_arguments():
     if name not in case_names():
       parser.error('there is no case %s' % name)
   return arguments
+
+
+def run_shares(kind, programs, shares, scratch, seconds, take):
+  """Runs lists of cases at the same time; returns a CaseResult for each case.
+
+  Args:
+    kind: "host" or "emulated".
+    programs: as build() returns them.
+    shares: lists of names.
+    scratch: a folder for files.
+    seconds: limit for each case.
+    take: called with each line, by one thread at a time.
+  """
+  lock = threading.Lock()
+
+  def take_one(line):
+    with lock:
+      take(line)
+
+  def run_share(number):
+    cases = shares[number]
+    lines = machine.run(places[number], cases, seconds,
+                        60 + seconds * len(cases), take_one)
+    return verdict.judge(lines, cases)
+
+  places = [make_machine(kind, programs, cases,
+                         os.path.join(scratch, str(number)))
+            for number, cases in enumerate(shares)]
+  with concurrent.futures.ThreadPoolExecutor(len(shares)) as pool:
+    results = pool.map(run_share, range(len(shares)))
+    return [result for share in results for result in share]
 
 
 def run(arguments, cases, scratch, log):
@@ -139,19 +187,23 @@ def run(arguments, cases, scratch, log):
   programs = (find_programs(arguments.programs) if arguments.programs
               else build())
   start = time.monotonic()
-  place = make_machine(kind, programs, cases, scratch)
-  prepared = time.monotonic()
-  lines = machine.run(place, cases, arguments.seconds,
-                      60 + arguments.seconds * len(cases), log, say)
-  results = verdict.judge(lines, cases)
+  shares = machine.share_out(cases, arguments.jobs)
+  with open(log, 'w', encoding='utf-8') as file:
+    def take(line):
+      file.write(line + '\n')
+      file.flush()
+      say(line)
+
+    results = run_shares(kind, programs, shares, scratch, arguments.seconds,
+                         take)
   for result in results:
     for reason in result.reasons:
       say('e2e: %s: %s' % (result.name, reason))
   return {
       'machine': kind,
       'why': why,
-      'prepare_s': round(prepared - start, 1),
-      'run_s': round(time.monotonic() - prepared, 1),
+      'jobs': len(shares),
+      'run_s': round(time.monotonic() - start, 1),
       'cases': {
           r.name: dict(r.facts, result='pass' if r.passed else 'fail',
                        **({'reasons': r.reasons} if r.reasons else {}))
