@@ -66,7 +66,7 @@ def _format():
 
 def _scripts():
   results = []
-  for folder in ['scripts/lib', 'tests/dependencies', 'tests/e2e']:
+  for folder in ['docs', 'scripts/lib', 'tests/dependencies', 'tests/e2e']:
     results += _check(
         'unit tests in ' + folder,
         sys.executable,

@@ -44,9 +44,9 @@ class MsiRoute {
   // Raises the interrupt of this route in the guest. The guest programmed the
   // address: implementations check it before they use it.
   //
-  //   OK                   accepted for delivery; a vCPU may not have seen it
-  //   yet. FailedPrecondition   no message set, or the controller is shut down;
-  //   do
+  //   OK                   accepted for delivery, perhaps not yet seen by a
+  //                        vCPU.
+  //   FailedPrecondition   no message set, or the controller is shut down; do
   //                        not retry.
   //   Unavailable          the injection path is full; nothing was sent, the
   //                        caller may retry.
