@@ -12,37 +12,11 @@
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 
+#include "amp_fifo.h"
 #include "virtio_msg.h"
 
 /* Source: amp-pci-device, 4. */
 #define AMP_SLOTS		32
-
-/* --- amp_spsc.c: a FIFO of layout spsc. --- */
-
-#define AMP_WINDOW_BYTES	0x4000
-
-struct amp_spsc_page;
-
-/**
- * struct amp_queue - one direction of a FIFO
- * @page: shared with the device, which may write anything at any time
- * @own: our own index: what counts is this, not the one in the page
- * @other: the index of the device, as it was when it was last looked at
- *
- * Not synchronized.
- */
-struct amp_queue {
-	struct amp_spsc_page *page;
-	u32 own;
-	u32 other;
-};
-
-int amp_spsc_attach_driver_queue(struct amp_queue *queue, void *window);
-int amp_spsc_attach_device_queue(struct amp_queue *queue, void *window);
-int amp_spsc_push(struct amp_queue *queue, const struct vmsg_message *msg);
-int amp_spsc_pop(struct amp_queue *queue, struct vmsg_message *msg);
-
-/* --- amp_bus.c and amp_slot.c --- */
 
 struct amp_bus;
 
@@ -87,28 +61,32 @@ struct amp_ping {
  * @irq: the FIFO's MSI-X vector
  * @irq_requested: it has been requested
  * @doorbell: register NOTIFYn
- * @window: the FIFO
  * @wq: runs the work that waits for drivers and devices: slots, enumeration
  * @timeout: of a request, in jiffies
  *
  * @rx_lock: what comes from the device is taken and handled under it, with
  *	interrupts disabled, virtqueue callbacks included: in order, and one
  *	at a time. Outermost. Protects the next group, and slots
- * @rx: the device queue
  * @waiting: requests that have no answer, struct amp_request
  * @last_token: of a request
  * @pings: owed answers
  * @num_pings: so many
  *
- * @tx_lock: taken inside rx_lock, and in any context. Protects the next one
- * @tx: the driver queue
+ * @tx_lock: taken inside rx_lock, and in any context
+ * @fifo: its device queue is used under rx_lock, its driver queue under
+ *	tx_lock, all else under both
  *
- * @down: nothing is sent or received any more; written under both locks
- * @stopping: slots take no new devices
+ * @down: nothing is sent or received; written under both locks
+ * @joining: down, and waiting for the device to join; under rx_lock
+ * @stopping: slots take no new devices; under rx_lock
  *
  * @flush: slots that want vmsg_device_flush()
  * @flush_work: does it when the queue was full, and answers PINGs
  * @flush_delay: until its next run, in jiffies
+ * @look_work: looks at a FIFO with a handshake: whether the device has joined,
+ *	and after that, whether it has left
+ * @look_delay: until its next run, in jiffies
+ * @join_deadline: the device has to join until then, in jiffies
  * @scan_work: enumerates the bus
  * @down_work: tells the devices that the bus went down
  * @slots: by device number
@@ -121,45 +99,55 @@ struct amp_bus {
 	int irq;
 	bool irq_requested;
 	void __iomem *doorbell;
-	void *window;
 	struct workqueue_struct *wq;
 	unsigned long timeout;
 
 	spinlock_t rx_lock;
-	struct amp_queue rx;
 	struct list_head waiting;
 	u16 last_token;
 	struct amp_ping pings[AMP_MAX_PINGS];
 	unsigned int num_pings;
 
 	spinlock_t tx_lock;
-	struct amp_queue tx;
+	struct amp_fifo fifo;
 
 	bool down;
+	bool joining;
 	bool stopping;
 
 	unsigned long flush;
 	struct delayed_work flush_work;
 	unsigned long flush_delay;
+	struct delayed_work look_work;
+	unsigned long look_delay;
+	unsigned long join_deadline;
 	struct work_struct scan_work;
 	struct work_struct down_work;
 
 	struct amp_slot slots[AMP_SLOTS];
 };
 
-extern const struct vmsg_bus_ops amp_bus_ops;
-
+/* amp_life.c */
 int amp_bus_init(struct amp_bus *bus, struct device *parent,
 		 unsigned int index, void *window, void __iomem *doorbell);
 void amp_bus_destroy(struct amp_bus *bus);
 int amp_bus_attach(struct amp_bus *bus);
+void amp_bus_start(struct amp_bus *bus);
+void amp_bus_wait(struct amp_bus *bus);
 void amp_bus_take_down(struct amp_bus *bus);
 void amp_bus_pause(struct amp_bus *bus);
+void amp_bus_fail(struct amp_bus *bus);
+
+/* amp_bus.c */
+extern const struct vmsg_bus_ops amp_bus_ops;
 irqreturn_t amp_bus_interrupt(int irq, void *data);
 irqreturn_t amp_bus_thread(int irq, void *data);
 int amp_bus_call(struct amp_bus *bus, const struct vmsg_message *request,
 		 struct vmsg_message *response);
+void amp_bus_end_requests(struct amp_bus *bus);
+void amp_flush_work(struct work_struct *work);
 
+/* amp_slot.c */
 void amp_slots_init(struct amp_bus *bus);
 void amp_slot_event(struct amp_bus *bus, unsigned int number, u16 state);
 struct vmsg_device *amp_slot_device(struct amp_slot *slot);

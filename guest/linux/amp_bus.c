@@ -6,15 +6,8 @@
 #include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/io.h>
-#include <linux/module.h>
-#include <linux/random.h>
 
 #include "amp.h"
-
-static unsigned int request_timeout_ms = 30000;
-module_param(request_timeout_ms, uint, 0444);
-MODULE_PARM_DESC(request_timeout_ms,
-		 "a request without an answer fails after so many milliseconds (default 30000)");
 
 /* So many packets are taken in interrupt context; the thread takes the rest. */
 #define AMP_IRQ_BUDGET		64
@@ -34,7 +27,7 @@ struct amp_request {
 
 /* --- Sending. --- */
 
-/* Any context. 0, -ENOSPC, -EIO (broken: being taken down) or -ENODEV. */
+/* Any context. 0, -ENOSPC, -EIO (of no use: being taken down) or -ENODEV. */
 static int amp_send(struct amp_bus *bus, const struct vmsg_message *msg)
 {
 	unsigned long flags;
@@ -42,7 +35,7 @@ static int amp_send(struct amp_bus *bus, const struct vmsg_message *msg)
 
 	spin_lock_irqsave(&bus->tx_lock, flags);
 	if (!bus->down) {
-		err = amp_spsc_push(&bus->tx, msg);
+		err = amp_fifo_push(&bus->fifo, msg);
 		/* For each packet. Orders the packet before it. */
 		if (!err)
 			writel(1, bus->doorbell);
@@ -151,6 +144,19 @@ static void amp_finish(struct amp_request *request, int result)
 	complete(&request->done);
 }
 
+/**
+ * amp_bus_end_requests() - no answer comes any more
+ * @bus: its rx_lock is held; down
+ */
+void amp_bus_end_requests(struct amp_bus *bus)
+{
+	struct amp_request *request, *next;
+
+	lockdep_assert_held(&bus->rx_lock);
+	list_for_each_entry_safe(request, next, &bus->waiting, node)
+		amp_finish(request, -ENODEV);
+}
+
 static void amp_handle_response(struct amp_bus *bus,
 				const struct vmsg_message *msg)
 {
@@ -242,18 +248,6 @@ static void amp_handle(struct amp_bus *bus, const struct vmsg_message *msg)
 		vmsg_device_event(bus->slots[number].dev, msg);
 }
 
-static void amp_take_down_locked(struct amp_bus *bus)
-{
-	struct amp_request *request, *next;
-
-	lockdep_assert_held(&bus->rx_lock);
-	spin_lock(&bus->tx_lock);
-	bus->down = true;
-	spin_unlock(&bus->tx_lock);
-	list_for_each_entry_safe(request, next, &bus->waiting, node)
-		amp_finish(request, -ENODEV);
-}
-
 /* False when there is still no room for all that is owed. */
 static bool amp_flush(struct amp_bus *bus)
 {
@@ -292,15 +286,14 @@ static bool amp_drain(struct amp_bus *bus, unsigned int budget)
 
 	spin_lock_irqsave(&bus->rx_lock, flags);
 	while (budget && !bus->down) {
-		err = amp_spsc_pop(&bus->rx, &msg);
+		err = amp_fifo_pop(&bus->fifo, &msg);
 		if (err)
 			break;
 		amp_handle(bus, &msg);
 		budget--;
 	}
 	if (err == -EIO) {
-		amp_take_down_locked(bus);
-		schedule_work(&bus->down_work);
+		amp_bus_fail(bus);
 	} else if (!amp_flush(bus)) {
 		amp_schedule_flush(bus);
 	}
@@ -334,7 +327,11 @@ irqreturn_t amp_bus_thread(int irq, void *data)
 	return IRQ_HANDLED;
 }
 
-static void amp_flush_work(struct work_struct *work)
+/**
+ * amp_flush_work() - send what had no room
+ * @work: bus->flush_work
+ */
+void amp_flush_work(struct work_struct *work)
 {
 	struct amp_bus *bus = container_of(to_delayed_work(work),
 					   struct amp_bus, flush_work);
@@ -387,114 +384,3 @@ const struct vmsg_bus_ops amp_bus_ops = {
 	.flush_later = amp_op_flush_later,
 	.synchronize = amp_op_synchronize,
 };
-
-/* --- Life. --- */
-
-static void amp_down_work(struct work_struct *work)
-{
-	struct amp_bus *bus = container_of(work, struct amp_bus, down_work);
-
-	dev_err(bus->parent, "%s is broken: an index is out of range\n",
-		bus->name);
-	amp_bus_take_down(bus);
-}
-
-/**
- * amp_bus_pause() - no message until amp_bus_attach(); requests that wait fail
- * @bus: in any state
- */
-void amp_bus_pause(struct amp_bus *bus)
-{
-	spin_lock_irq(&bus->rx_lock);
-	amp_take_down_locked(bus);
-	spin_unlock_irq(&bus->rx_lock);
-}
-
-/**
- * amp_bus_take_down() - pause for good, and tell the devices
- * @bus: in any state
- */
-void amp_bus_take_down(struct amp_bus *bus)
-{
-	unsigned int number;
-
-	amp_bus_pause(bus);
-	for (number = 0; number < AMP_SLOTS; number++) {
-		struct vmsg_device *dev = amp_slot_device(&bus->slots[number]);
-
-		if (dev)
-			vmsg_device_gone(dev);
-		vmsg_device_put(dev);
-	}
-}
-
-/**
- * amp_bus_init() - set up a bus that is down
- * @bus: zeroed
- * @parent: the PCI function
- * @index: of the FIFO
- * @window: of the FIFO
- * @doorbell: of the FIFO
- *
- * Return: 0 or -ENOMEM.
- */
-int amp_bus_init(struct amp_bus *bus, struct device *parent,
-		 unsigned int index, void *window, void __iomem *doorbell)
-{
-	bus->parent = parent;
-	bus->index = index;
-	bus->window = window;
-	bus->doorbell = doorbell;
-	bus->down = true;
-	bus->timeout = msecs_to_jiffies(max(request_timeout_ms, 1U));
-	bus->flush_delay = 1;
-	/* Answers to the driver before us are to be told from ours. */
-	bus->last_token = (u16)get_random_u32();
-	snprintf(bus->name, sizeof(bus->name), "fifo%u", index);
-	spin_lock_init(&bus->rx_lock);
-	spin_lock_init(&bus->tx_lock);
-	INIT_LIST_HEAD(&bus->waiting);
-	INIT_DELAYED_WORK(&bus->flush_work, amp_flush_work);
-	INIT_WORK(&bus->scan_work, amp_scan_work);
-	INIT_WORK(&bus->down_work, amp_down_work);
-	amp_slots_init(bus);
-	/* Work here waits for drivers and for the device. */
-	bus->wq = alloc_workqueue("vmsg-%s-%s", WQ_UNBOUND | WQ_FREEZABLE, 0,
-				  dev_name(parent), bus->name);
-	return bus->wq ? 0 : -ENOMEM;
-}
-
-/**
- * amp_bus_attach() - start with the FIFO as it is
- * @bus: down, without devices in use
- *
- * Return: 0, or -EIO: the FIFO is broken, and the bus stays down.
- */
-int amp_bus_attach(struct amp_bus *bus)
-{
-	int err;
-
-	spin_lock_irq(&bus->rx_lock);
-	spin_lock(&bus->tx_lock);
-	err = amp_spsc_attach_driver_queue(&bus->tx, bus->window) ?:
-	      amp_spsc_attach_device_queue(&bus->rx, bus->window);
-	bus->down = err != 0;
-	spin_unlock(&bus->tx_lock);
-	spin_unlock_irq(&bus->rx_lock);
-	return err;
-}
-
-/**
- * amp_bus_destroy() - undo amp_bus_init()
- * @bus: after amp_slots_stop(), and its interrupt was freed; or never attached
- */
-void amp_bus_destroy(struct amp_bus *bus)
-{
-	if (!bus->wq)
-		return;
-	amp_bus_take_down(bus);
-	cancel_work_sync(&bus->down_work);
-	cancel_delayed_work_sync(&bus->flush_work);
-	destroy_workqueue(bus->wq);
-	bus->wq = NULL;
-}

@@ -132,30 +132,25 @@ static int amp_make_buses(struct amp_function *function)
 	return 0;
 }
 
-/* A FIFO that is broken already is left alone. */
+/* A FIFO that can't be used is left alone. */
 static int amp_attach(struct amp_function *function)
 {
-	unsigned int n, up = 0;
+	unsigned int n, attached = 0;
 
-	for (n = 0; n < function->num_buses; n++) {
-		if (amp_bus_attach(&function->buses[n]))
-			dev_err(&function->pdev->dev, "fifo%u is broken\n", n);
-		else
-			up++;
-	}
-	return up ? 0 : -EIO;
+	for (n = 0; n < function->num_buses; n++)
+		if (!amp_bus_attach(&function->buses[n]))
+			attached++;
+	return attached ? 0 : -EIO;
 }
 
-static void amp_scan_all(struct amp_function *function)
+/* Bus mastering first: the device has no driver without it. */
+static void amp_start(struct amp_function *function)
 {
 	unsigned int n;
 
-	for (n = 0; n < function->num_buses; n++) {
-		struct amp_bus *bus = &function->buses[n];
-
-		if (!READ_ONCE(bus->down))
-			queue_work(bus->wq, &bus->scan_work);
-	}
+	pci_set_master(function->pdev);
+	for (n = 0; n < function->num_buses; n++)
+		amp_bus_start(&function->buses[n]);
 }
 
 /* Devices are unregistered. Undoes what has been done of amp_probe(). */
@@ -206,8 +201,7 @@ static int amp_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return err;
 	}
 	pci_set_drvdata(pdev, function);
-	pci_set_master(pdev);
-	amp_scan_all(function);
+	amp_start(function);
 	return 0;
 }
 
@@ -269,10 +263,13 @@ static int amp_resume(struct device *dev)
 {
 	struct amp_function *function = dev_get_drvdata(dev);
 	int err = amp_attach(function);
+	unsigned int n;
 
 	if (err)
 		return err;
-	pci_set_master(function->pdev);
+	amp_start(function);
+	for (n = 0; n < function->num_buses; n++)
+		amp_bus_wait(&function->buses[n]);
 	amp_wake(function, function->num_buses);
 	return 0;
 }

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A FIFO of layout spsc: two queues of 61 packets. Source: amp-pci-device, 3.1.
- *
- * The window is memory that a thread of the host uses as well, so the barriers
- * are those for a virtual machine, which an UP kernel needs too.
+ * A FIFO of layout spsc: two queues of 61 packets, which are never cleared while
+ * the function is in use. Source: amp-pci-device, 3.1.
  */
 #include <asm/barrier.h>
-#include <linux/errno.h>
 
-#include "amp.h"
+#include "amp_fifo.h"
 
 #define AMP_SPSC_SLOTS		62
 #define AMP_SPSC_DRIVER_QUEUE	0x1000
@@ -19,113 +16,77 @@ struct amp_spsc_page {
 	u8 pad0[60];
 	__le32 tail;	/* next packet to read; stored by the consumer */
 	u8 pad1[60];
-	u64 packets[AMP_SPSC_SLOTS][VMSG_MAX_BYTES / sizeof(u64)];
+	u8 packets[AMP_SPSC_SLOTS][VMSG_MAX_BYTES];
 };
 
 static_assert(offsetof(struct amp_spsc_page, tail) == 0x40);
 static_assert(offsetof(struct amp_spsc_page, packets) == 0x80);
 static_assert(sizeof(struct amp_spsc_page) == 0x1000);
 
-static u32 amp_spsc_next(u32 index)
+static int amp_spsc_look(struct amp_fifo *fifo, struct amp_queue *queue)
 {
-	return index + 1 == AMP_SPSC_SLOTS ? 0 : index + 1;
+	const __le32 *from = queue->other_index;
+
+	return amp_fifo_set_other(fifo, queue,
+				  le32_to_cpu(virt_load_acquire(from)));
 }
 
-/* An index of the device: looked at once, and it may be anything. */
-static int amp_spsc_load(const __le32 *from, u32 *index)
+static void amp_spsc_publish(struct amp_queue *queue)
 {
-	*index = le32_to_cpu(virt_load_acquire(from));
-	return *index < AMP_SPSC_SLOTS ? 0 : -EIO;
+	__le32 *to = queue->own_index;
+
+	virt_store_release(to, cpu_to_le32(queue->own));
 }
 
-/**
- * amp_spsc_attach_driver_queue() - begin to produce
- * @queue: to be set up
- * @window: of the FIFO
- *
- * Goes on where the indices are: nobody clears them but a function reset.
- *
- * Return: 0, or -EIO: an index is out of range.
+/*
+ * Goes on where the indices are. What is on the device queue was for a driver
+ * before us, and is skipped: answers to its requests, and events that an
+ * enumeration makes up for.
  */
-int amp_spsc_attach_driver_queue(struct amp_queue *queue, void *window)
+static int amp_spsc_attach(struct amp_fifo *fifo)
 {
-	queue->page = window + AMP_SPSC_DRIVER_QUEUE;
-	return amp_spsc_load(&queue->page->head, &queue->own) ?:
-	       amp_spsc_load(&queue->page->tail, &queue->other);
-}
-
-/**
- * amp_spsc_attach_device_queue() - begin to consume
- * @queue: to be set up
- * @window: of the FIFO
- *
- * What is there was for a driver before us, and is skipped: answers to its
- * requests, and events that an enumeration makes up for.
- *
- * Return: 0, or -EIO: an index is out of range.
- */
-int amp_spsc_attach_device_queue(struct amp_queue *queue, void *window)
-{
+	struct amp_spsc_page *tx = fifo->window + AMP_SPSC_DRIVER_QUEUE;
+	struct amp_spsc_page *rx = fifo->window + AMP_SPSC_DEVICE_QUEUE;
 	int err;
 
-	queue->page = window + AMP_SPSC_DEVICE_QUEUE;
-	err = amp_spsc_load(&queue->page->tail, &queue->own) ?:
-	      amp_spsc_load(&queue->page->head, &queue->other);
+	fifo->tx = (struct amp_queue){
+		.slots = tx->packets,
+		.num_slots = AMP_SPSC_SLOTS,
+		.own_index = &tx->head,
+		.other_index = &tx->tail,
+		.own = le32_to_cpu(READ_ONCE(tx->head)),
+	};
+	fifo->rx = (struct amp_queue){
+		.slots = rx->packets,
+		.num_slots = AMP_SPSC_SLOTS,
+		.own_index = &rx->tail,
+		.other_index = &rx->head,
+	};
+	if (fifo->tx.own >= AMP_SPSC_SLOTS)
+		return amp_fifo_fail(fifo, "an index is out of range");
+	err = amp_spsc_look(fifo, &fifo->tx) ?: amp_spsc_look(fifo, &fifo->rx);
 	if (err)
 		return err;
-	queue->own = queue->other;
-	virt_store_release(&queue->page->tail, cpu_to_le32(queue->own));
+	fifo->rx.own = fifo->rx.other;
+	amp_spsc_publish(&fifo->rx);
 	return 0;
 }
 
-/**
- * amp_spsc_push() - put a message on the driver queue
- * @queue: attached
- * @msg: with zeroes behind its end
- *
- * Return: 0; -ENOSPC when the queue is full; -EIO when it is broken.
- */
-int amp_spsc_push(struct amp_queue *queue, const struct vmsg_message *msg)
+/* Nobody waits for anybody. */
+static int amp_spsc_join(struct amp_fifo *fifo)
 {
-	u32 next = amp_spsc_next(queue->own);
-	u64 *packet = queue->page->packets[queue->own];
-	unsigned int i;
-
-	if (next == queue->other) {
-		if (amp_spsc_load(&queue->page->tail, &queue->other))
-			return -EIO;
-		if (next == queue->other)
-			return -ENOSPC;
-	}
-	for (i = 0; i < ARRAY_SIZE(msg->words); i++)
-		WRITE_ONCE(packet[i], msg->words[i]);
-	queue->own = next;
-	virt_store_release(&queue->page->head, cpu_to_le32(next));
 	return 0;
 }
 
-/**
- * amp_spsc_pop() - take a message off the device queue
- * @queue: attached
- * @msg: gets a copy; nothing in it has been checked
- *
- * Return: 0; -ENODATA when the queue is empty; -EIO when it is broken.
- */
-int amp_spsc_pop(struct amp_queue *queue, struct vmsg_message *msg)
+/* And nobody sees that we leave, but by bus mastering. */
+static void amp_spsc_detach(struct amp_fifo *fifo)
 {
-	const u64 *packet = queue->page->packets[queue->own];
-	unsigned int i;
-
-	if (queue->own == queue->other) {
-		if (amp_spsc_load(&queue->page->head, &queue->other))
-			return -EIO;
-		if (queue->own == queue->other)
-			return -ENODATA;
-	}
-	for (i = 0; i < ARRAY_SIZE(msg->words); i++)
-		msg->words[i] = READ_ONCE(packet[i]);
-	queue->own = amp_spsc_next(queue->own);
-	/* The packet was read before the device may write it again. */
-	virt_store_release(&queue->page->tail, cpu_to_le32(queue->own));
-	return 0;
 }
+
+const struct amp_fifo_ops amp_spsc_ops = {
+	.attach = amp_spsc_attach,
+	.join = amp_spsc_join,
+	.detach = amp_spsc_detach,
+	.look = amp_spsc_look,
+	.publish = amp_spsc_publish,
+};

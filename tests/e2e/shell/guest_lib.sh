@@ -63,6 +63,9 @@ new_warnings() {
   true
 }
 
+# log_has TEXT: whether a line of the kernel's log has it.
+log_has() { dmesg | grep -q -F -e "$1"; }
+
 HWRNG=/sys/class/misc/hw_random
 
 # read_entropy BYTES: reads /dev/hwrng; prints bytes=N sha256=DIGEST.

@@ -141,16 +141,18 @@ guest_commands=0
 OUTPUT=  # what the last command in the guest printed
 
 # linux_start OPTION...: boots Debian's kernel with MEMORY MiB and a function amp0
-# of two FIFOs; options are more for kvm_vmm. The rng back ends write what they hand
-# out to record.0, record.1 and so on, in order of attach.
+# of two FIFOs of this LAYOUT; options are more for kvm_vmm. The rng back ends write
+# what they hand out to record.0, record.1 and so on, in order of attach.
 MEMORY=256
+LAYOUT=spsc
 linux_start() {
   booting=$(seconds)
   # The word splitting takes out the line break.
   # shellcheck disable=SC2086,SC2116
   vmm_start --kernel="$E2E/images/vmlinux" --initrd="$E2E/images/guest.cpio" \
     --append="$(echo $GUEST_OPTIONS)" --memory=$MEMORY \
-    --entropy-record=record --device virtio-msg-amp-pci,id=amp0,num-fifos=2 "$@"
+    --entropy-record=record \
+    --device "virtio-msg-amp-pci,id=amp0,num-fifos=2,fifo-layout=$LAYOUT" "$@"
   linux_is_up
   fact boot_ms "$(milliseconds_since "$booting")"
 }
@@ -189,6 +191,34 @@ linux_end() {
   vmm_end
 }
 
+# fifo_becomes FIFO STATE: waits until the device says that it is RUNNING, WAITING
+# or BROKEN.
+fifo_becomes() {
+  tries=$((PATIENCE * 10))
+  until control fifos amp0 >/dev/null &&
+    [ "$(json state "$REPLY" $(($1 + 1)))" = "FIFO_STATE_$2" ]; do
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || fail "FIFO $1 is not $2: $REPLY"
+    sleep 0.1
+  done
+  note "FIFO $1 is $2"
+}
+
+# unplug_while_read PLACE: attaches a device there, the guest's only one, takes it
+# away while the guest reads from it, and sees the read end.
+unplug_while_read() {
+  # So slow that the reader certainly waits for it.
+  control attach rng --id slow --place "$1" --wait "${PATIENCE}s" \
+    --max-bytes-per-period 64 --period 1s
+  in_guest 'dd if=/dev/hwrng of=/tmp/read bs=64 2>/dev/null & echo $! >/tmp/reader'
+  in_guest 'wait_for 20 test -s /tmp/read'
+  control detach slow --wait "${PATIENCE}s"
+  same 'state of slow' "$(json state "$REPLY")" DEVICE_STATE_GONE
+  in_guest 'wait_for 20 not kill -0 "$(cat /tmp/reader)"'
+  in_guest 'virtio_count 4'
+  same 'devices after that' "$OUTPUT" 0
+}
+
 # compare_entropy RECORD BYTES: the guest reads that many bytes from /dev/hwrng, and
 # they are what the back end handed out (kvm_vmm --entropy-record): the same digest.
 # The guest's kernel takes some for itself, before and, once a minute, between ours;
@@ -203,16 +233,17 @@ compare_entropy() {
 }
 
 # recorded FILE BYTES SHA256: whether the file has bytes of this digest. It looks at
-# multiples of 16, which is what Linux takes.
+# multiples of 16, which is what Linux takes, and at the last ones first, which are
+# what was just read.
 recorded() {
-  offset=0
-  while [ $((offset + $2)) -le "$(stat -c %s "$1")" ]; do
+  offset=$((($(stat -c %s "$1") - $2) / 16 * 16))
+  while [ $offset -ge 0 ]; do
     digest=$(tail -c "+$((offset + 1))" "$1" | head -c "$2" | sha256sum)
     if [ "${digest%% *}" = "$3" ]; then
       note "digest $3 on both sides, at byte $offset"
       return 0
     fi
-    offset=$((offset + 16))
+    offset=$((offset - 16))
   done
   return 1
 }
