@@ -2,6 +2,7 @@
 // docs/embedding.md walks through it.
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -32,6 +33,19 @@
 
 namespace vmsg::example {
 namespace {
+
+// Of each thread, those of gRPC too. In a stack of 2 MiB or more, which is the
+// default, the kernel may make one touched page a huge one: 2 MiB of memory for
+// each thread, on a host with transparent huge pages for all.
+constexpr size_t kStackBytes = 1 << 20;
+
+void LimitStacks() {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStackBytes);
+  pthread_setattr_default_np(&attributes);
+  pthread_attr_destroy(&attributes);
+}
 
 int Fail(const absl::Status& status) {
   std::cerr << "kvm_vmm: " << status << "\n";
@@ -179,6 +193,7 @@ class Life {
 
 int RunVmm(const Options& options) {
   // Before any thread is there, so that all of them inherit it.
+  LimitStacks();
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);

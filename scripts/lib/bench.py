@@ -12,6 +12,7 @@ import tempfile
 import bazel
 import bench_parse
 import bench_results
+import bench_start
 from bench_results import AT_LEAST, AT_MOST, Result, Target
 
 _USAGE = """\
@@ -39,7 +40,8 @@ _MAX_ROUNDS = 8
 
 _PROGRAMS = [
     'fifo_benchmark', 'request_benchmark', 'request_instructions',
-    'doorbell_benchmark', 'doorbell_calls', 'kvm_doorbell_benchmark'
+    'doorbell_benchmark', 'doorbell_calls', 'kvm_doorbell_benchmark',
+    'start_time', 'vmm_memory'
 ]
 
 
@@ -54,17 +56,21 @@ class Bench:
     self.wanted = 7 if arguments.quick else 21
     self.record = arguments.record_instructions
     self.folder = folder
-    self._programs = None
+    self._built = None
 
   def build(self):
     if bazel.run('build', '-c', 'opt',
-                 *['//benchmarks:' + name for name in _PROGRAMS]):
+                 *['//benchmarks:' + name for name in _PROGRAMS],
+                 *bench_start.LABELS):
       raise BenchError('the build failed')
-    self._programs = os.path.join(
-        bazel.read('info', '-c', 'opt', 'bazel-bin').strip(), 'benchmarks')
+    self._built = bazel.read('info', '-c', 'opt', 'bazel-bin').strip()
+
+  def built(self, label):
+    """The file of a target like //folder:name."""
+    return os.path.join(self._built, label[2:].replace(':', '/'))
 
   def program(self, name):
-    return os.path.join(self._programs, name)
+    return self.built('//benchmarks:' + name)
 
   def run(self, *command):
     """Returns what a command printed."""
@@ -294,6 +300,7 @@ _MEASUREMENTS = [
     TripleMeasurement(
         'doorbell/kvm_to_interrupt', 'kvm_doorbell_benchmark',
         'BM_DoorbellToInterrupt', Target(AT_MOST, 1.15)),
+    *bench_start.MEASUREMENTS,
 ]
 
 

@@ -35,7 +35,10 @@ _MOST_JOBS = 4
 _TARGETS = {
     'bin/kvm_vmm': '//examples/kvm_vmm:kvm_vmm',
     'bin/vmsgctl': '//tools/vmsgctl:vmsgctl',
+    'bin/start_time': '//benchmarks:start_time',
+    'bin/vmm_memory': '//benchmarks:vmm_memory',
     'images/payload.elf': '//guest/payload:payload.elf',
+    'images/first_instruction.elf': '//benchmarks:first_instruction.elf',
 }
 
 
