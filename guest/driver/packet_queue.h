@@ -13,7 +13,9 @@
 //   uint32_t LoadTaken()     the consumer's index: next packet to read
 //   void StoreWritten(i), void StoreTaken(i)
 //   FifoFault LookAtDevice() what else a look has to check; kNone
-// Loads have acquire order, stores release order, each of one word.
+// Loads have acquire order, stores release order, each of one word. What
+// LookAtDevice() loads is loaded after what was loaded before the call.
+// Models: tests/model/queue.pml, and handshake.pml for LookAtDevice().
 
 #ifndef VMSG_GUEST_DRIVER_PACKET_QUEUE_H_
 #define VMSG_GUEST_DRIVER_PACKET_QUEUE_H_
@@ -118,11 +120,12 @@ class PacketSender {
     if (place_.LoadWritten() != published_) {
       return FifoFault::kForeignIndexWrite;
     }
+    // The index first: a device that starts over puts it back, and says so.
+    const uint32_t taken = place_.LoadTaken();
     if (const FifoFault fault = place_.LookAtDevice();
         fault != FifoFault::kNone) {
       return fault;
     }
-    const uint32_t taken = place_.LoadTaken();
     if (taken >= place_.slots()) return FifoFault::kIndexOutOfRange;
     // The device can only have consumed since we last looked, and only what was
     // published.
@@ -185,11 +188,13 @@ class PacketReceiver {
     namespace internal = packet_queue_internal;
     // As in PacketSender.
     if (place_.LoadTaken() != published_) return FifoFault::kForeignIndexWrite;
+    // The index first, as there: 0 may be as good as any other index, with a
+    // queue of old packets before it.
+    const uint32_t written = place_.LoadWritten();
     if (const FifoFault fault = place_.LookAtDevice();
         fault != FifoFault::kNone) {
       return fault;
     }
-    const uint32_t written = place_.LoadWritten();
     if (written >= place_.slots()) return FifoFault::kIndexOutOfRange;
     // The device can only have produced since we last looked, and only into
     // what was given back.
