@@ -2,47 +2,15 @@
 
 #include <utility>
 
-#include "vmm/base/check.h"
-
 namespace vmsg::virtio {
-namespace {
-
-vmm::GuestAddress At(vmm::GuestAddress start, uint64_t offset) {
-  // Can't wrap for the rings, which lay in guest memory once; for an indirect
-  // table it may, and the access that follows is then checked like any other.
-  return {start.value + offset};
-}
-
-}  // namespace
 
 SplitVirtqueue::SplitVirtqueue(uint16_t index, const QueueConfig& config,
                                const Features& features, vmm::DmaSpace* dma,
                                Position position)
-    : index_(index),
-      size_(config.size),
-      desc_(config.desc),
-      driver_(config.driver),
-      device_(config.device),
-      indirect_(features.Has(kFeatureIndirectDesc)),
-      event_idx_(features.Has(kFeatureEventIdx)),
-      dma_(dma),
+    : VirtqueueBase(index, config, features, dma),
       next_avail_(position.next_avail),
       avail_seen_(position.next_avail),
-      next_used_(position.next_used) {
-  // Never more vectors than chains owed at once, so this never grows.
-  spare_.reserve(size_);
-}
-
-void SplitVirtqueue::Break(QueueFault fault) {
-  if (!broken()) fault_ = fault;
-}
-
-bool SplitVirtqueue::RingAccess(vmm::DmaResult result) {
-  if (result == vmm::DmaResult::kOk) return true;
-  Break(result == vmm::DmaResult::kDisabled ? QueueFault::kDmaDisabled
-                                            : QueueFault::kRingOutsideMemory);
-  return false;
-}
+      next_used_(position.next_used) {}
 
 bool SplitVirtqueue::LoadAvail(uint64_t offset, std::memory_order order,
                                uint16_t* value) {
@@ -58,22 +26,17 @@ bool SplitVirtqueue::RefreshAvail(std::memory_order order) {
   uint16_t avail = 0;
   if (!LoadAvail(kAvailIdx, order, &avail)) return false;
   // A driver that counts right never has more chains outstanding than the queue
-  // has descriptors: those that are new to us, and those that we owe.
+  // has descriptors: those that are new to us, and those that it waits for.
   const uint32_t fresh = static_cast<uint16_t>(avail - next_avail_);
-  if (fresh + owed_ > size_) {
-    Break(QueueFault::kTooManyAvailable);
-    return false;
+  if (fresh + unpublished() > size_) {
+    return Break(QueueFault::kTooManyAvailable);
   }
   avail_seen_ = avail;
   return true;
 }
 
 Virtqueue::PopResult SplitVirtqueue::Pop(DescriptorChain* chain) {
-  chain->valid_ = false;
-  chain->segments_.clear();
-  chain->readable_count_ = 0;
-  chain->readable_bytes_ = 0;
-  chain->writable_bytes_ = 0;
+  Clear(chain);
   if (broken()) return PopResult::kBroken;
   if (next_avail_ == avail_seen_) {
     // Acquire: entries and descriptors were written before the index.
@@ -91,11 +54,8 @@ Virtqueue::PopResult SplitVirtqueue::Pop(DescriptorChain* chain) {
     RecycleStorage(chain);
     return PopResult::kBroken;
   }
-  chain->id_ = head;
-  chain->valid_ = true;
   ++next_avail_;
-  ++owed_;
-  owed_segments_ += chain->segments_.size();
+  Owe(head, /*descriptors=*/0, chain);
   return PopResult::kChain;
 }
 
@@ -103,30 +63,23 @@ bool SplitVirtqueue::ReadChain(uint16_t head, DescriptorChain* chain) {
   Table table{.start = desc_, .entries = size_};
   uint32_t next = head;
   for (;;) {
-    if (next >= table.entries) {
-      Break(QueueFault::kHeadOutOfRange);
-      return false;
-    }
+    if (next >= table.entries) return Break(QueueFault::kHeadOutOfRange);
     DescriptorBytes bytes;
-    const vmm::DmaResult result =
-        dma_->Read(At(table.start, kDescriptorBytes * next), bytes);
-    if (result == vmm::DmaResult::kOutside && table.indirect) {
-      Break(QueueFault::kBufferOutsideMemory);
+    if (!ReadDescriptor(table.start, next, table.indirect, &bytes)) {
       return false;
     }
-    if (!RingAccess(result)) return false;
     const Descriptor descriptor = DecodeDescriptor(bytes);
 
     if ((descriptor.flags & kDescFlagIndirect) != 0) {
-      if (table.indirect) {
-        Break(QueueFault::kBadIndirect);
-        return false;
-      }
+      if (table.indirect) return Break(QueueFault::kBadIndirect);
       if (!EnterIndirect(descriptor, &table)) return false;
       next = 0;
       continue;
     }
-    if (!AddSegment(descriptor, chain)) return false;
+    if (!AddSegment({{descriptor.address}, descriptor.length},
+                    (descriptor.flags & kDescFlagWrite) != 0, chain)) {
+      return false;
+    }
     if ((descriptor.flags & kDescFlagNext) == 0) return true;
     next = descriptor.next;
   }
@@ -135,81 +88,36 @@ bool SplitVirtqueue::ReadChain(uint16_t head, DescriptorChain* chain) {
 // virtio 1.2, 2.7.5.3: buffers may come before the indirect descriptor, none
 // after it; its write flag means nothing.
 bool SplitVirtqueue::EnterIndirect(const Descriptor& descriptor, Table* table) {
-  if (!indirect_ || (descriptor.flags & kDescFlagNext) != 0 ||
-      descriptor.length == 0 || descriptor.length % kDescriptorBytes != 0) {
-    Break(QueueFault::kBadIndirect);
-    return false;
-  }
-  // The table may be longer than a chain may be: what counts is what is used.
-  const vmm::GuestAddress start{descriptor.address};
-  if (!vmm::GuestRange{start, descriptor.length}.IsValid()) {
-    Break(QueueFault::kBufferOutsideMemory);
-    return false;
-  }
-  *table = {
-      .start = start,
-      .entries = static_cast<uint32_t>(descriptor.length / kDescriptorBytes),
-      .indirect = true};
-  return true;
-}
-
-bool SplitVirtqueue::AddSegment(const Descriptor& descriptor,
-                                DescriptorChain* chain) {
-  const bool writable = (descriptor.flags & kDescFlagWrite) != 0;
-  const size_t count = chain->segments_.size();
-  const auto refuse = [this](QueueFault fault) {
-    Break(fault);
-    return false;
-  };
-  if (count == size_) return refuse(QueueFault::kChainTooLong);
-  if (owed_segments_ + count == kMaxOwedSegments) {
-    return refuse(QueueFault::kTooManySegments);
-  }
-  if (descriptor.length == 0) return refuse(QueueFault::kZeroLength);
-  if (!writable && chain->readable_count_ != count) {
-    return refuse(QueueFault::kReadableAfterWritable);
-  }
-  switch (dma_->Check({{descriptor.address}, descriptor.length}, writable)) {
-    case vmm::DmaResult::kOk:
-      break;
-    case vmm::DmaResult::kOutside:
-      return refuse(QueueFault::kBufferOutsideMemory);
-    case vmm::DmaResult::kReadOnly:
-      return refuse(QueueFault::kBufferReadOnly);
-    case vmm::DmaResult::kDisabled:
-      return refuse(QueueFault::kDmaDisabled);
-  }
-  uint32_t& total = writable ? chain->writable_bytes_ : chain->readable_bytes_;
-  if (descriptor.length > UINT32_MAX - total) {
-    return refuse(QueueFault::kTooManyBytes);
-  }
-  total += descriptor.length;
-  if (!writable) ++chain->readable_count_;
-  chain->segments_.push_back({{descriptor.address}, descriptor.length});
+  const Segment place{{descriptor.address}, descriptor.length};
+  if (!CheckIndirect(place, descriptor.flags)) return false;
+  *table = {.start = place.address,
+            .entries = static_cast<uint32_t>(place.length / kDescriptorBytes),
+            .indirect = true};
   return true;
 }
 
 void SplitVirtqueue::Complete(DescriptorChain chain, uint32_t written) {
-  VMSG_CHECK(chain.valid_ && owed_ != 0, "a chain is completed once");
-  VMSG_CHECK(written <= chain.writable_bytes_, "more written than there is");
-  --owed_;
-  owed_segments_ -= chain.segments_.size();
-  const uint16_t id = chain.id_;
-  RecycleStorage(&chain);
-  if (broken()) return;
+  UsedChain used;
+  if (!TakeBack(&chain, written, &used)) return;
+  do {
+    if (!Publish(used)) return;
+  } while (NextInOrder(&used));
+}
 
+bool SplitVirtqueue::Publish(const UsedChain& used) {
   const uint64_t slot = next_used_ & (size_ - 1);
   if (!RingAccess(dma_->Write(At(device_, kUsedRing + kUsedEntryBytes * slot),
-                              EncodeUsedEntry(id, written)))) {
-    return;
+                              EncodeUsedEntry(used.id, used.written)))) {
+    return false;
   }
   // Release: publishes the entry and all that was written into its buffers.
   if (!StoreUsed(kUsedIdx, static_cast<uint16_t>(next_used_ + 1),
                  std::memory_order_release)) {
-    return;
+    return false;
   }
   ++next_used_;
   ++unannounced_;
+  return true;
 }
 
 // The barrier that both forms of suppression need lies between the used index
@@ -250,26 +158,6 @@ void SplitVirtqueue::DisableNotifications() {
   if (broken() || event_idx_) return;
   // Relaxed: only a hint.
   StoreUsed(kUsedFlags, kUsedFlagNoNotify, std::memory_order_relaxed);
-}
-
-void SplitVirtqueue::TakeStorage(DescriptorChain* chain) {
-  if (chain->segments_.capacity() != 0 || spare_.empty()) return;
-  spare_segments_ -= spare_.back().capacity();
-  chain->segments_ = std::move(spare_.back());
-  spare_.pop_back();
-}
-
-// Keeps what a queue full of short chains needs, or a few long ones.
-void SplitVirtqueue::RecycleStorage(DescriptorChain* chain) {
-  chain->segments_.clear();
-  const uint64_t capacity = chain->segments_.capacity();
-  if (capacity == 0 || spare_.size() == size_ ||
-      spare_segments_ + capacity > kMaxOwedSegments) {
-    return;
-  }
-  spare_segments_ += capacity;
-  spare_.push_back(std::move(chain->segments_));
-  chain->segments_ = {};
 }
 
 }  // namespace vmsg::virtio

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "devices/virtio/queue/packed_virtqueue.h"
 #include "devices/virtio/queue/split_virtqueue.h"
 #include "devices/virtio/queue/virtqueue_layout.h"
 
@@ -68,7 +69,8 @@ DescriptorChain::DescriptorChain(DescriptorChain&& other) noexcept
       readable_bytes_(std::exchange(other.readable_bytes_, 0)),
       writable_bytes_(std::exchange(other.writable_bytes_, 0)),
       id_(other.id_),
-      count_(other.count_),
+      descriptors_(other.descriptors_),
+      turn_(other.turn_),
       valid_(std::exchange(other.valid_, false)) {
   other.segments_.clear();
 }
@@ -81,7 +83,8 @@ DescriptorChain& DescriptorChain::operator=(DescriptorChain&& other) noexcept {
   readable_bytes_ = std::exchange(other.readable_bytes_, 0);
   writable_bytes_ = std::exchange(other.writable_bytes_, 0);
   id_ = other.id_;
-  count_ = other.count_;
+  descriptors_ = other.descriptors_;
+  turn_ = other.turn_;
   valid_ = std::exchange(other.valid_, false);
   return *this;
 }
@@ -114,6 +117,8 @@ std::string_view QueueFaultName(QueueFault fault) {
       return "more available entries than the queue has";
     case QueueFault::kHeadOutOfRange:
       return "descriptor index out of range";
+    case QueueFault::kNotAvailable:
+      return "descriptor chain goes on where nothing is available";
     case QueueFault::kChainTooLong:
       return "descriptor chain longer than the queue";
     case QueueFault::kZeroLength:
@@ -143,41 +148,55 @@ absl::Status CheckQueueConfig(const QueueConfig& config, uint32_t max_size,
     return absl::InvalidArgumentError(absl::StrFormat(
         "queue size %u is not from 1 to %u", config.size, max_size));
   }
-  // Packed rings may have any size; until there is one, the rules of the split
-  // ring apply to what is offered.
-  if (!features.Has(kFeatureRingPacked) && !std::has_single_bit(config.size)) {
+  const bool packed = features.Has(kFeatureRingPacked);
+  if (!packed && !std::has_single_bit(config.size)) {
     return absl::InvalidArgumentError(
         absl::StrFormat("queue size %u is not a power of two", config.size));
   }
-  if (absl::Status status =
-          CheckArea("descriptor", config.desc, SplitDescBytes(config.size),
-                    kSplitDescAlign, dma);
-      !status.ok()) {
-    return status;
+  const uint64_t driver_bytes =
+      packed ? kPackedEventBytes : SplitDriverBytes(config.size);
+  const uint64_t device_bytes =
+      packed ? kPackedEventBytes : SplitDeviceBytes(config.size);
+  absl::Status status =
+      CheckArea("descriptor", config.desc, kDescriptorBytes * config.size,
+                kDescAlign, dma);
+  if (status.ok()) {
+    status = CheckArea("driver", config.driver, driver_bytes,
+                       packed ? kPackedEventAlign : kSplitDriverAlign, dma);
   }
-  if (absl::Status status =
-          CheckArea("driver", config.driver, SplitDriverBytes(config.size),
-                    kSplitDriverAlign, dma);
-      !status.ok()) {
-    return status;
+  if (status.ok()) {
+    status = CheckArea("device", config.device, device_bytes,
+                       packed ? kPackedEventAlign : kSplitDeviceAlign, dma);
   }
-  return CheckArea("device", config.device, SplitDeviceBytes(config.size),
-                   kSplitDeviceAlign, dma);
+  return status;
 }
 
 absl::StatusOr<std::unique_ptr<Virtqueue>> CreateVirtqueue(
     uint16_t index, const QueueConfig& config, uint32_t max_size,
     const Features& features, vmm::DmaSpace* dma,
-    Virtqueue::Position position) {
-  if (features.Has(kFeatureRingPacked)) {
-    return absl::UnimplementedError("packed virtqueues are not offered");
-  }
+    std::optional<Virtqueue::Position> position) {
   if (absl::Status status = CheckQueueConfig(config, max_size, features, dma);
       !status.ok()) {
     return status;
   }
-  return std::make_unique<SplitVirtqueue>(index, config, features, dma,
-                                          position);
+  if (!features.Has(kFeatureRingPacked)) {
+    return std::make_unique<SplitVirtqueue>(
+        index, config, features, dma, position.value_or(Virtqueue::Position{}));
+  }
+  // Both wrap counters are 1 at first. Source: virtio 1.2, 2.8.1.
+  PackedCursor avail;
+  PackedCursor used;
+  if (position.has_value()) {
+    avail = PackedCursor::Decode(position->next_avail);
+    used = PackedCursor::Decode(position->next_used);
+    if (avail.slot >= config.size || used.slot >= config.size) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("positions %u and %u are not both in a queue of %u",
+                          avail.slot, used.slot, config.size));
+    }
+  }
+  return std::make_unique<PackedVirtqueue>(index, config, features, dma, avail,
+                                           used);
 }
 
 }  // namespace vmsg::virtio

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -74,16 +75,15 @@ class DescriptorChain {
                        std::span<const std::byte> from, size_t* copied) const;
 
  private:
-  friend class Virtqueue;
-  friend class SplitVirtqueue;
-  friend class PackedVirtqueue;
+  friend class VirtqueueBase;
 
   std::vector<Segment> segments_;  // storage recycled through the queue
   uint32_t readable_count_ = 0;
   uint32_t readable_bytes_ = 0;
   uint32_t writable_bytes_ = 0;
-  uint16_t id_ = 0;     // head descriptor (split) or buffer id (packed)
-  uint16_t count_ = 0;  // descriptors taken from the ring (packed)
+  uint16_t id_ = 0;           // head descriptor (split) or buffer id (packed)
+  uint16_t descriptors_ = 0;  // taken from the ring (packed)
+  uint16_t turn_ = 0;         // place in the order of use (in order)
   bool valid_ = false;
 };
 
@@ -94,6 +94,7 @@ enum class QueueFault : uint8_t {
   kRingOutsideMemory,    // descriptor, driver or device area not (any more) RAM
   kTooManyAvailable,     // the driver claims more entries than the queue has
   kHeadOutOfRange,       // an available entry, or next, is not below the size
+  kNotAvailable,         // a chain goes on where nothing is available (packed)
   kChainTooLong,         // more buffers than the queue size: perhaps a loop
   kZeroLength,           // a descriptor of length 0
   kBufferOutsideMemory,  // address or length leave guest memory
@@ -101,8 +102,8 @@ enum class QueueFault : uint8_t {
   kReadableAfterWritable,
   kTooManyBytes,     // 4 GiB or more in one direction
   kTooManySegments,  // in all chains owed: more than kMaxOwedSegments
-  kBadIndirect,      // nested, with next, not a multiple of 16, empty, or
-                     // not negotiated
+  kBadIndirect,      // nested, with next (packed: or in a chain), not a
+                     // multiple of 16, empty, or not negotiated
   kDmaDisabled,      // bus mastering went off under us; no fault of a ring
 };
 std::string_view QueueFaultName(QueueFault fault);
@@ -134,23 +135,24 @@ class Virtqueue {
   virtual PopResult Pop(DescriptorChain* chain) = 0;
 
   // Gives a chain back, with the number of bytes written to its writable part,
-  // and makes it visible to the driver. `written` above writable_bytes() is our
-  // own bug. On a broken queue the chain is dropped; the used ring being gone
-  // breaks it here.
+  // and makes it visible to the driver: at once, or, with VIRTIO_F_IN_ORDER,
+  // as soon as all that were popped before it are. `written` above
+  // writable_bytes() is our own bug. On a broken queue the chain is dropped;
+  // the used ring being gone breaks it here. Source: virtio 1.2, 2.7.9, 2.8.8.
   virtual void Complete(DescriptorChain chain, uint32_t written) = 0;
 
-  // Whether the driver is to be notified of what was completed since the last
-  // call. Calling it records that it was asked: it gives false until something
-  // more is completed. Call it after each batch of Complete(). Includes the
-  // memory barrier between publishing used entries and looking whether the
-  // driver wants to know. Source: virtio 1.2, 2.7.7.2.
+  // Whether the driver is to be notified of what has become visible to it since
+  // the last call. Calling it records that it was asked: it gives false until
+  // something more is. Call it after each batch of Complete(). The memory
+  // barrier between publishing used entries and looking whether the driver
+  // wants to know is included. Source: virtio 1.2, 2.7.7.2 and 2.8.10.
   virtual bool ShouldNotify() = 0;
 
   // Asks the driver for a notification at its next buffer, or tells it that
   // none is needed; a hint to the driver. After EnableNotifications returned
   // true there is something to pop already (a chain, or a fault that it has
   // found): pop, no notification may come for it. On a queue that was broken
-  // before it returns false. Source: virtio 1.2, 2.7.10.
+  // before it returns false. Source: virtio 1.2, 2.7.10 and 2.8.10.
   virtual bool EnableNotifications() = 0;
   virtual void DisableNotifications() = 0;
 
@@ -170,19 +172,20 @@ class Virtqueue {
 };
 
 // Whether `config` can be a queue of at most `max_size` under `features`: the
-// size (a power of two for split rings, 1 to 32768), alignment (split: 16, 2,
-// 4), and whether all areas lie in writable guest memory.
+// size (1 to 32768; a power of two for split rings), alignment (split: 16, 2,
+// 4; packed: 16, 4, 4), and whether all areas lie in writable guest memory.
 //   InvalidArgument  names the value; nothing else is returned.
 absl::Status CheckQueueConfig(const QueueConfig& config, uint32_t max_size,
                               const Features& features, vmm::DmaSpace* dma);
 
-// A queue at `position`. `dma` is borrowed and outlives the queue. Errors are
-// those of CheckQueueConfig; Unimplemented for a ring format that is not
-// offered.
+// A queue of the format that `features` name, at `position`; without one, where
+// a queue starts. `dma` is borrowed and outlives the queue. Errors are those of
+// CheckQueueConfig; InvalidArgument also for a position that no queue of this
+// size can have.
 absl::StatusOr<std::unique_ptr<Virtqueue>> CreateVirtqueue(
     uint16_t index, const QueueConfig& config, uint32_t max_size,
     const Features& features, vmm::DmaSpace* dma,
-    Virtqueue::Position position = {});
+    std::optional<Virtqueue::Position> position = std::nullopt);
 
 }  // namespace vmsg::virtio
 

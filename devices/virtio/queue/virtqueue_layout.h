@@ -1,4 +1,4 @@
-// The split virtqueue in guest memory. Source: virtio 1.2, 2.7.
+// Virtqueues in guest memory: split (virtio 1.2, 2.7) and packed (2.8).
 //
 // All fields are little-endian. Structures are described by offsets and never
 // overlaid on guest memory: each field is copied out of it once.
@@ -18,8 +18,9 @@ namespace vmsg::virtio {
 // Largest queue of either format. Source: virtio 1.2, 2.7 and 2.8.10.1.
 inline constexpr uint32_t kMaxQueueSize = 32768;
 
-// Alignment of the three areas. Source: virtio 1.2, 2.7.
-inline constexpr uint64_t kSplitDescAlign = 16;
+// Alignment of the areas of a split ring; the first is that of both formats.
+// Source: virtio 1.2, 2.7 and 2.8.10.1.
+inline constexpr uint64_t kDescAlign = 16;
 inline constexpr uint64_t kSplitDriverAlign = 2;
 inline constexpr uint64_t kSplitDeviceAlign = 4;
 
@@ -92,6 +93,88 @@ constexpr uint64_t SplitDeviceBytes(uint32_t size) {
 static_assert(SplitDriverBytes(256) == 6 + 2 * 256);
 static_assert(SplitDeviceBytes(256) == 6 + 8 * 256);
 
+// --- Packed ring: size descriptors. Source: virtio 1.2, 2.8.13. ---
+//    0  le64  addr
+//    8  le32  len
+//   12  le16  id
+//   14  le16  flags: those above, and the two of availability
+// The same place holds an available descriptor, then a used one: id, length
+// written and flags, with the address left alone.
+inline constexpr uint64_t kPackedEventAlign = 4;
+
+inline constexpr uint64_t kPackedLength = 8;
+inline constexpr uint64_t kPackedFlags = 14;
+
+// Equal to the wrap counter of who made the descriptor available, or used.
+// Available: AVAIL is the driver's wrap counter and USED its inverse. Used:
+// both are the device's. Source: virtio 1.2, 2.8.1.
+inline constexpr uint16_t kDescFlagAvail = 1 << 7;
+inline constexpr uint16_t kDescFlagUsed = 1 << 15;
+
+constexpr uint16_t PackedAvailFlags(bool wrap) {
+  return wrap ? kDescFlagAvail : kDescFlagUsed;
+}
+constexpr uint16_t PackedUsedFlags(bool wrap) {
+  return wrap ? kDescFlagAvail | kDescFlagUsed : 0;
+}
+constexpr bool IsPackedAvail(uint16_t flags, bool wrap) {
+  return (flags & (kDescFlagAvail | kDescFlagUsed)) == PackedAvailFlags(wrap);
+}
+
+// A descriptor's fields in host byte order.
+struct PackedDescriptor {
+  uint64_t address = 0;
+  uint32_t length = 0;
+  uint16_t id = 0;
+  uint16_t flags = 0;
+
+  friend bool operator==(const PackedDescriptor&,
+                         const PackedDescriptor&) = default;
+};
+
+// --- Driver and device area of a packed ring: event suppression. ---
+//    0  le16  event: slot (15 bits) and wrap counter (bit 15)
+//    2  le16  flags: 2 bits
+// Source: virtio 1.2, 2.8.14.
+inline constexpr uint64_t kEventPosition = 0;
+inline constexpr uint64_t kEventFlags = 2;
+inline constexpr uint64_t kPackedEventBytes = 4;
+
+inline constexpr uint16_t kEventFlagsMask = 3;
+inline constexpr uint16_t kEventEnable = 0;
+inline constexpr uint16_t kEventDisable = 1;
+inline constexpr uint16_t kEventDesc = 2;  // with VIRTIO_F_EVENT_IDX only
+
+// A place in the ring and the wrap counter there, as the event structure and
+// Virtqueue::Position hold it.
+struct PackedCursor {
+  uint16_t slot = 0;
+  bool wrap = true;
+
+  static constexpr PackedCursor Decode(uint16_t word) {
+    return {.slot = static_cast<uint16_t>(word & 0x7fff),
+            .wrap = (word & 0x8000) != 0};
+  }
+  constexpr uint16_t Encode() const {
+    return static_cast<uint16_t>(slot | (wrap ? 0x8000 : 0));
+  }
+  // REQUIRES: slot < size, count <= size.
+  constexpr void Advance(uint32_t count, uint32_t size) {
+    uint32_t next = slot + count;
+    if (next >= size) {
+      next -= size;
+      wrap = !wrap;
+    }
+    slot = static_cast<uint16_t>(next);
+  }
+  // Places come back after two turns of the ring: 0 to 2 * size - 1.
+  constexpr uint32_t InTwoTurns(uint32_t size) const {
+    return wrap ? slot : slot + size;
+  }
+
+  friend bool operator==(const PackedCursor&, const PackedCursor&) = default;
+};
+
 // --- Bytes and fields. ---
 
 inline Descriptor DecodeDescriptor(const DescriptorBytes& bytes) {
@@ -109,6 +192,36 @@ inline DescriptorBytes EncodeDescriptor(const Descriptor& descriptor) {
   StoreLittle(descriptor.length, all.subspan<8, 4>());
   StoreLittle(descriptor.flags, all.subspan<12, 2>());
   StoreLittle(descriptor.next, all.subspan<14, 2>());
+  return bytes;
+}
+
+inline PackedDescriptor DecodePackedDescriptor(const DescriptorBytes& bytes) {
+  const std::span<const std::byte, kDescriptorBytes> all(bytes);
+  return {.address = LoadLittle<uint64_t>(all.subspan<0, 8>()),
+          .length = LoadLittle<uint32_t>(all.subspan<8, 4>()),
+          .id = LoadLittle<uint16_t>(all.subspan<12, 2>()),
+          .flags = LoadLittle<uint16_t>(all.subspan<14, 2>())};
+}
+
+inline DescriptorBytes EncodePackedDescriptor(
+    const PackedDescriptor& descriptor) {
+  DescriptorBytes bytes = {};
+  const std::span<std::byte, kDescriptorBytes> all(bytes);
+  StoreLittle(descriptor.address, all.subspan<0, 8>());
+  StoreLittle(descriptor.length, all.subspan<8, 4>());
+  StoreLittle(descriptor.id, all.subspan<12, 2>());
+  StoreLittle(descriptor.flags, all.subspan<14, 2>());
+  return bytes;
+}
+
+// What a used descriptor holds between address and flags.
+using PackedUsedBytes = std::array<std::byte, 6>;
+
+inline PackedUsedBytes EncodePackedUsed(uint16_t id, uint32_t written) {
+  PackedUsedBytes bytes = {};
+  const std::span<std::byte, 6> all(bytes);
+  StoreLittle(written, all.subspan<0, 4>());
+  StoreLittle(id, all.subspan<4, 2>());
   return bytes;
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "devices/virtio/testing/fake_driver_queue.h"
+#include "devices/virtio/testing/fake_packed_driver_queue.h"
 #include "devices/virtio/testing/test_memory.h"
 
 namespace vmsg::virtio {
@@ -134,13 +135,51 @@ TEST_F(QueueConfigTest, NoQueueWhileDmaIsDisabled) {
   ExpectRefused(config, "disabled");
 }
 
-TEST_F(QueueConfigTest, PackedRingsAreNotOffered) {
-  EXPECT_EQ(
-      CreateVirtqueue(0, GoodConfig(), kMaxSize,
-                      {kFeatureVersion1, kFeatureRingPacked}, memory_.dma())
-          .status()
-          .code(),
-      absl::StatusCode::kUnimplemented);
+const Features kPackedFeatures = {kFeatureVersion1, kFeatureRingPacked};
+
+TEST_F(QueueConfigTest, PackedRingMayHaveAnySizeUpToTheMaximum) {
+  // virtio 1.2, 2.8.10.1
+  for (uint32_t size : {1u, 3u, 15u, 16u}) {
+    const QueueConfig config =
+        FakePackedDriverQueue(memory_.memory(), TestMemory::kRam, size)
+            .config();
+    auto queue =
+        CreateVirtqueue(3, config, kMaxSize, kPackedFeatures, memory_.dma());
+    ASSERT_TRUE(queue.ok()) << queue.status();
+    EXPECT_EQ((*queue)->index(), 3);
+    EXPECT_EQ((*queue)->size(), size);
+  }
+  QueueConfig config = GoodConfig();
+  for (uint32_t size : {0u, 17u, 0xffffffffu}) {
+    config.size = size;
+    EXPECT_EQ(CheckQueueConfig(config, kMaxSize, kPackedFeatures, memory_.dma())
+                  .code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST_F(QueueConfigTest, AreasOfAPackedRingAreAlignedAndInMemory) {
+  // virtio 1.2, 2.8.10.1: 16, 4 and 4 bytes.
+  const vmm::GuestAddress end = Plus(TestMemory::kRam, TestMemory::kRamBytes);
+  const QueueConfig good =
+      FakePackedDriverQueue(memory_.memory(), TestMemory::kRam, kMaxSize)
+          .config();
+  const auto check = [&](vmm::GuestAddress QueueConfig::*area,
+                         vmm::GuestAddress place) {
+    QueueConfig config = good;
+    config.*area = place;
+    return CheckQueueConfig(config, kMaxSize, kPackedFeatures, memory_.dma())
+        .ok();
+  };
+  EXPECT_FALSE(check(&QueueConfig::desc, Plus(good.desc, 8)));
+  EXPECT_TRUE(check(&QueueConfig::desc, {end.value - 16 * kMaxSize}));
+  EXPECT_FALSE(check(&QueueConfig::desc, {end.value - 16 * kMaxSize + 16}));
+  for (auto area : {&QueueConfig::driver, &QueueConfig::device}) {
+    EXPECT_FALSE(check(area, Plus(good.driver, 2)));
+    EXPECT_TRUE(check(area, {end.value - 4}));
+    EXPECT_FALSE(check(area, end));
+    EXPECT_FALSE(check(area, TestMemory::kReadOnly));
+  }
 }
 
 TEST(QueueFaultNameTest, EveryFaultHasItsOwn) {
