@@ -12,6 +12,8 @@ inline constexpr uint32_t kFeatureIndirectDesc = 28;
 inline constexpr uint32_t kFeatureEventIdx = 29;
 inline constexpr uint32_t kFeatureVersion1 = 32;
 inline constexpr uint32_t kFeatureAccessPlatform = 33;
+inline constexpr uint32_t kFeatureRingPacked = 34;
+inline constexpr uint32_t kFeatureInOrder = 35;
 inline constexpr uint32_t kFeatureNotificationData = 38;
 inline constexpr uint32_t kFeatureRingReset = 40;
 
@@ -35,6 +37,17 @@ class Features {
   // REQUIRES: bit < 128.
   constexpr void Set(uint32_t bit) {
     blocks_[bit / 32] |= uint32_t{1} << bit % 32;
+  }
+  // A copy with, or without, one more. REQUIRES: bit < 128.
+  constexpr Features With(uint32_t bit) const {
+    Features result = *this;
+    result.Set(bit);
+    return result;
+  }
+  constexpr Features Without(uint32_t bit) const {
+    Features result = *this;
+    result.blocks_[bit / 32] &= ~(uint32_t{1} << bit % 32);
+    return result;
   }
   // 0 past the end.
   constexpr uint32_t block(uint64_t index) const {

@@ -20,8 +20,8 @@ uint32_t QueueSize(const RngOptions& options) {
 }  // namespace
 
 uint64_t Rng::ArenaBytes(const RngOptions& options) {
-  return SplitQueue::ArenaBytes({.size = QueueSize(options),
-                                 .indirect_buffers = kBuffersOfRequest}) +
+  return Virtqueue::ArenaBytes({.size = QueueSize(options),
+                                .indirect_buffers = kBuffersOfRequest}) +
          uint64_t{options.requests} * options.request_bytes + 64;
 }
 
@@ -36,10 +36,8 @@ Error Rng::Start(VirtioDevice* device, const RngOptions& options,
   }
   options_ = options;
   asked_ = {};
-  constexpr Features kSupported =
-      Features::Of(kFeatureVersion1, kFeatureIndirectDesc, kFeatureEventIdx,
-                   kFeatureAccessPlatform, kFeatureRingReset);
-  if (const Error error = device->Negotiate(kSupported, {});
+  constexpr Features kSupported = kRngFeatures.With(kFeatureRingPacked);
+  if (const Error error = device->Negotiate(options.features & kSupported, {});
       error != Error::kNone) {
     return error;
   }
@@ -73,21 +71,21 @@ Error Rng::Submit(uint64_t* missing, uint32_t* requests) {
     const bool split =
         half != 0 && device_->features().Has(kFeatureIndirectDesc);
     const Error error =
-        split ? queue_.Add(two, i) : queue_.Add(std::span(&one, 1), i);
-    if (error == Error::kQueueFull && queue_.outstanding() != 0) break;
+        split ? queue_->Add(two, i) : queue_->Add(std::span(&one, 1), i);
+    if (error == Error::kQueueFull && queue_->outstanding() != 0) break;
     if (error != Error::kNone) return error;
     asked_[i] = bytes;
     *missing -= bytes;
     ++*requests;
   }
-  return queue_.Publish() ? device_->Notify(kRequestQueue, queue_)
-                          : Error::kNone;
+  return queue_->Publish() ? device_->Notify(kRequestQueue, *queue_)
+                           : Error::kNone;
 }
 
 Error Rng::Reap(std::span<std::byte> out, uint64_t* received,
                 uint64_t* missing) {
   UsedChain chain;
-  if (const Error error = queue_.Take(&chain); error != Error::kNone) {
+  if (const Error error = queue_->Take(&chain); error != Error::kNone) {
     return error;
   }
   const auto i = static_cast<uint32_t>(chain.cookie);

@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <span>
 
+#include "guest/driver/any_virtqueue.h"
 #include "guest/driver/arena.h"
 #include "guest/driver/error.h"
+#include "guest/driver/features.h"
 #include "guest/driver/virtio_device.h"
 #include "guest/driver/virtqueue.h"
 
@@ -17,9 +19,20 @@ namespace vmsg::guest {
 
 inline constexpr uint32_t kDeviceIdEntropy = 4;
 
+// What the driver can do with features that say how a device is talked to.
+// Which format the ring has is up to the user: add VIRTIO_F_RING_PACKED for
+// packed ones, where the device has them.
+inline constexpr Features kRngFeatures =
+    Features::Of(kFeatureVersion1, kFeatureIndirectDesc, kFeatureEventIdx,
+                 kFeatureAccessPlatform, kFeatureInOrder,
+                 kFeatureNotificationData, kFeatureRingReset);
+
 struct RngOptions {
   uint32_t requests = 4;          // in flight, 1 to Rng::kMaxRequests
   uint32_t request_bytes = 1024;  // asked for in one request, at least 1
+  // Accepted where the device offers them: of kRngFeatures and
+  // VIRTIO_F_RING_PACKED.
+  Features features = kRngFeatures;
 };
 
 // Threads: the bus's.
@@ -50,6 +63,9 @@ class Rng {
   // Start again; until then Read returns kNeedsReset.
   Error Read(std::span<std::byte> out, uint64_t* received, uint32_t* requests);
 
+  // What the device did to its queue, after kQueueBroken.
+  QueueFault queue_fault() { return queue_->fault(); }
+
  private:
   Error Submit(uint64_t* missing, uint32_t* requests);
   // One finished request; kNotFound when there is none.
@@ -59,7 +75,7 @@ class Rng {
 
   VirtioDevice* device_ = nullptr;
   RngOptions options_;
-  SplitQueue queue_;
+  AnyVirtqueue queue_;
   DmaMemory buffers_;
   std::array<uint32_t, kMaxRequests> asked_ = {};  // 0: the buffer is free
   bool usable_ = false;

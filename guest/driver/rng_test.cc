@@ -8,15 +8,18 @@
 
 #include "gtest/gtest.h"
 #include "guest/driver/bus.h"
+#include "guest/driver/features.h"
 #include "guest/driver/spsc_fifo.h"
 #include "guest/driver/testing/fake_device.h"
 #include "guest/driver/testing/fake_platform.h"
+#include "guest/driver/testing/fake_ring.h"
 #include "guest/driver/virtio_device.h"
 
 namespace vmsg::guest {
 namespace {
 
-class RngTest : public testing::Test {
+// In both formats of the ring.
+class RngTest : public testing::TestWithParam<bool> {
  protected:
   RngTest()
       : fake_(&platform_),
@@ -26,6 +29,7 @@ class RngTest : public testing::Test {
               .interrupt = FakeDevice::kInterrupt,
               .timeout_ns = 20'000'000}) {
     EXPECT_TRUE(fifo_.Attach());
+    if (GetParam()) fake_.offered |= uint64_t{1} << 34;
     fake_.on_avail = [this](uint32_t queue) { Fill(queue, UINT32_MAX); };
   }
 
@@ -33,6 +37,7 @@ class RngTest : public testing::Test {
   void Fill(uint32_t queue, uint32_t limit) {
     while (const auto head = fake_.PopAvailable(queue)) {
       uint32_t written = 0;
+      EXPECT_EQ(fake_.Writable(queue, *head).size(), buffers_of_request_);
       for (const auto& [address, length] : fake_.Writable(queue, *head)) {
         for (uint32_t i = 0; i < length && written < limit; ++i, ++written) {
           *platform_.At(address + i) = static_cast<std::byte>(handed_out_++);
@@ -43,7 +48,8 @@ class RngTest : public testing::Test {
     fake_.SendUsed(queue);
   }
 
-  Error Start(const RngOptions& options = {}) {
+  Error Start(RngOptions options = {}) {
+    if (GetParam()) options.features.Set(kFeatureRingPacked);
     if (const Error error = device_.Probe(&bus_, fake_.number);
         error != Error::kNone) {
       return error;
@@ -69,12 +75,18 @@ class RngTest : public testing::Test {
   VirtioDevice device_;
   Rng rng_;
   size_t handed_out_ = 0;
+  size_t buffers_of_request_ = 1;
   std::vector<std::byte> out_;
   uint64_t received_ = 0;
   uint32_t requests_ = 0;
 };
 
-TEST_F(RngTest, ReadsInSeveralRequestsInOrderOfCompletion) {
+INSTANTIATE_TEST_SUITE_P(Formats, RngTest, testing::Bool(),
+                         [](const testing::TestParamInfo<bool>& packed) {
+                           return packed.param ? "Packed" : "Split";
+                         });
+
+TEST_P(RngTest, ReadsInSeveralRequestsInOrderOfCompletion) {
   ASSERT_EQ(Start(), Error::kNone);
   EXPECT_LE(platform_.dma_arena()->used(), Rng::ArenaBytes({}));
   ASSERT_EQ(Read(4096), Error::kNone);
@@ -86,7 +98,7 @@ TEST_F(RngTest, ReadsInSeveralRequestsInOrderOfCompletion) {
   EXPECT_EQ(handed_out_, 4096u + 5000u);
 }
 
-TEST_F(RngTest, AsksForNoByteMoreThanIsMissing) {
+TEST_P(RngTest, AsksForNoByteMoreThanIsMissing) {
   fake_.on_avail = [this](uint32_t queue) { Fill(queue, 100); };
   ASSERT_EQ(Start(), Error::kNone);
   ASSERT_EQ(Read(1025), Error::kNone);
@@ -94,28 +106,61 @@ TEST_F(RngTest, AsksForNoByteMoreThanIsMissing) {
   EXPECT_EQ(handed_out_, 1025u);
 }
 
-TEST_F(RngTest, UsesIndirectDescriptorsAndEventIndexWhereOffered) {
+TEST_P(RngTest, UsesIndirectDescriptorsAndEventIndexWhereOffered) {
   fake_.offered |= uint64_t{1} << 28 | uint64_t{1} << 29;
   ASSERT_EQ(Start(), Error::kNone);
   EXPECT_TRUE(device_.features().Has(kFeatureIndirectDesc));
   EXPECT_TRUE(device_.features().Has(kFeatureEventIdx));
-  fake_.on_avail = [this](uint32_t queue) {
-    // Each request is two halves behind one descriptor.
-    EXPECT_EQ(fake_.Writable(queue, 0).size(), 2u);
-    Fill(queue, UINT32_MAX);
-  };
+  EXPECT_EQ(device_.features().Has(kFeatureRingPacked), GetParam());
+  buffers_of_request_ = 2;  // two halves behind one descriptor
   ASSERT_EQ(Read(1000), Error::kNone);
   EXPECT_TRUE(IsCounter(0));
 }
 
-TEST_F(RngTest, QueueOfOneDescriptorIsEnough) {
+TEST_P(RngTest, FeaturesThatTheUserDoesNotWantAreLeftOut) {
+  fake_.offered |= uint64_t{1} << 28 | uint64_t{1} << 29 | uint64_t{1} << 35;
+  ASSERT_EQ(Start({.features = kRngFeatures.Without(kFeatureIndirectDesc)
+                                   .Without(kFeatureInOrder)}),
+            Error::kNone);
+  EXPECT_FALSE(device_.features().Has(kFeatureIndirectDesc));
+  EXPECT_TRUE(device_.features().Has(kFeatureEventIdx));
+  EXPECT_FALSE(device_.features().Has(kFeatureInOrder));
+  ASSERT_EQ(Read(1000), Error::kNone);
+  EXPECT_TRUE(IsCounter(0));
+}
+
+TEST_P(RngTest, BatchesOfADeviceThatKeepsTheOrderAreTakenWhole) {
+  fake_.offered |= uint64_t{1} << 35;
+  ASSERT_EQ(Start(), Error::kNone);
+  EXPECT_TRUE(device_.features().Has(kFeatureInOrder));
+  fake_.on_avail = [this](uint32_t queue) {
+    std::vector<FakeRing::Chain> chains;
+    FakeRing* const ring = fake_.queues.at(queue).ring.get();
+    while (const auto chain = ring->Pop()) {
+      chains.push_back(*chain);
+      for (uint32_t i = 0; i < chain->buffers[0].bytes; ++i) {
+        *platform_.At(chain->buffers[0].address + i) =
+            static_cast<std::byte>(handed_out_++);
+      }
+    }
+    if (chains.empty()) return;
+    ring->PushBatch(chains, chains.back().buffers[0].bytes);
+    fake_.SendUsed(queue);
+  };
+  for (size_t read = 0; read < 10; ++read) {
+    ASSERT_EQ(Read(3000), Error::kNone);
+    EXPECT_TRUE(IsCounter(3000 * read));
+  }
+}
+
+TEST_P(RngTest, QueueOfOneDescriptorIsEnough) {
   fake_.queue_max_size = 1;
   ASSERT_EQ(Start(), Error::kNone);
   ASSERT_EQ(Read(4096), Error::kNone);
   EXPECT_TRUE(IsCounter(0));
 }
 
-TEST_F(RngTest, SleepsUntilTheDeviceAnswers) {
+TEST_P(RngTest, SleepsUntilTheDeviceAnswers) {
   ASSERT_EQ(Start(), Error::kNone);
   fake_.on_avail = nullptr;
   platform_.on_wait = [this] { Fill(0, UINT32_MAX); };
@@ -124,7 +169,7 @@ TEST_F(RngTest, SleepsUntilTheDeviceAnswers) {
   EXPECT_TRUE(IsCounter(0));
 }
 
-TEST_F(RngTest, EachByteOfProgressExtendsTheTimeLimit) {
+TEST_P(RngTest, EachByteOfProgressExtendsTheTimeLimit) {
   ASSERT_EQ(Start(), Error::kNone);
   fake_.on_avail = nullptr;
   platform_.on_wait = [this] {
@@ -135,7 +180,7 @@ TEST_F(RngTest, EachByteOfProgressExtendsTheTimeLimit) {
   EXPECT_TRUE(IsCounter(0));
 }
 
-TEST_F(RngTest, SilentDeviceTimesOutAndNeedsAReset) {
+TEST_P(RngTest, SilentDeviceTimesOutAndNeedsAReset) {
   ASSERT_EQ(Start(), Error::kNone);
   fake_.on_avail = nullptr;
   EXPECT_EQ(Read(64), Error::kTimeout);
@@ -147,22 +192,23 @@ TEST_F(RngTest, SilentDeviceTimesOutAndNeedsAReset) {
   EXPECT_EQ(Read(64), Error::kNone);
 }
 
-TEST_F(RngTest, EmptyCompletionIsADeviceError) {
+TEST_P(RngTest, EmptyCompletionIsADeviceError) {
   ASSERT_EQ(Start(), Error::kNone);
   fake_.on_avail = [this](uint32_t queue) { Fill(queue, 0); };
   EXPECT_EQ(Read(64), Error::kDeviceError);
 }
 
-TEST_F(RngTest, DeviceThatWritesMoreThanAskedBreaksTheQueue) {
+TEST_P(RngTest, DeviceThatWritesMoreThanAskedBreaksTheQueue) {
   ASSERT_EQ(Start(), Error::kNone);
   fake_.on_avail = [this](uint32_t queue) {
     fake_.PushUsed(queue, *fake_.PopAvailable(queue), 65);
     fake_.SendUsed(queue);
   };
   EXPECT_EQ(Read(64), Error::kQueueBroken);
+  EXPECT_EQ(rng_.queue_fault(), QueueFault::kTooMuchWritten);
 }
 
-TEST_F(RngTest, DeviceThatAsksForAResetEndsTheRead) {
+TEST_P(RngTest, DeviceThatAsksForAResetEndsTheRead) {
   ASSERT_EQ(Start(), Error::kNone);
   fake_.on_avail = [this](uint32_t) {
     fake_.status |= kStatusNeedsReset;
@@ -171,7 +217,7 @@ TEST_F(RngTest, DeviceThatAsksForAResetEndsTheRead) {
   EXPECT_EQ(Read(64), Error::kNeedsReset);
 }
 
-TEST_F(RngTest, RefusesOtherDevicesAndOptionsOutOfRange) {
+TEST_P(RngTest, RefusesOtherDevicesAndOptionsOutOfRange) {
   EXPECT_EQ(Start({.requests = 0}), Error::kInvalidArgument);
   EXPECT_EQ(Start({.requests = Rng::kMaxRequests + 1}),
             Error::kInvalidArgument);

@@ -250,9 +250,30 @@ Error VirtioDevice::GetQueue(uint16_t index, Vqueue* vqueue) {
   return Error::kNone;
 }
 
+Error VirtioDevice::ResetQueue(uint16_t index) {
+  if (index >= kMaxQueues || index >= info_.max_virtqueues) {
+    return Error::kNotFound;
+  }
+  if (!features_.Has(kFeatureRingReset)) return Error::kRefused;
+  // No notification for a queue that may be gone.
+  queues_ &= ~(uint64_t{1} << index);
+  Packet packet;
+  EncodeResetVqueue(number_, index, Out(&packet));
+  if (const Error error = bus_->Call(packet.bytes, &packet);
+      error != Error::kNone) {
+    return error;
+  }
+  // The answer is the same for success and failure: ask.
+  Vqueue current;
+  if (const Error error = GetQueue(index, &current); error != Error::kNone) {
+    return error;
+  }
+  return current.size == 0 ? Error::kNone : Error::kRefused;
+}
+
 Error VirtioDevice::SetUpQueue(uint16_t index, uint32_t wanted,
                                uint32_t indirect_buffers, Arena* arena,
-                               SplitQueue* queue) {
+                               AnyVirtqueue* queue) {
   if (index >= kMaxQueues || index >= info_.max_virtqueues || wanted == 0) {
     return Error::kNotFound;
   }
@@ -262,37 +283,33 @@ Error VirtioDevice::SetUpQueue(uint16_t index, uint32_t wanted,
     return error;
   }
   if (current.max_size == 0) return Error::kNotFound;
-  Packet packet;
   if (current.size != 0) {
-    if (!features_.Has(kFeatureRingReset)) return Error::kRefused;
-    EncodeResetVqueue(number_, index, Out(&packet));
-    if (const Error error = bus_->Call(packet.bytes, &packet);
-        error != Error::kNone) {
+    if (const Error error = ResetQueue(index); error != Error::kNone) {
       return error;
     }
-    queues_ &= ~(uint64_t{1} << index);
-    if (const Error error = GetQueue(index, &current); error != Error::kNone) {
-      return error;
-    }
-    if (current.size != 0) return Error::kRefused;
   }
 
-  const uint32_t size = LargestPowerOfTwoUpTo(
-      wanted < current.max_size ? wanted : current.max_size);
-  const SplitQueueOptions options = {
+  const bool packed = features_.Has(kFeatureRingPacked);
+  uint32_t size = wanted < current.max_size ? wanted : current.max_size;
+  if (size > Virtqueue::kMaxSize) size = Virtqueue::kMaxSize;
+  if (!packed) size = LargestPowerOfTwoUpTo(size);
+  const QueueOptions options = {
       .size = size,
       .event_index = features_.Has(kFeatureEventIdx),
+      .in_order = features_.Has(kFeatureInOrder),
       .indirect_buffers =
           features_.Has(kFeatureIndirectDesc) ? indirect_buffers : 0};
-  if (const Error error = queue->Create(options, arena);
+  queue->Choose(packed ? RingFormat::kPacked : RingFormat::kSplit);
+  if (const Error error = (*queue)->Create(options, arena);
       error != Error::kNone) {
     return error;
   }
   const Vqueue settings = {.index = index,
                            .size = size,
-                           .desc = queue->desc_address(),
-                           .driver = queue->driver_address(),
-                           .device = queue->device_address()};
+                           .desc = (*queue)->areas().descriptors,
+                           .driver = (*queue)->areas().driver,
+                           .device = (*queue)->areas().device};
+  Packet packet;
   EncodeSetVqueue(number_, settings, Out(&packet));
   if (const Error error = bus_->Call(packet.bytes, &packet);
       error != Error::kNone) {
@@ -328,13 +345,13 @@ Error VirtioDevice::Start() {
 
 // --- Operation. ---
 
-Error VirtioDevice::Notify(uint16_t index, const SplitQueue& queue) {
+Error VirtioDevice::Notify(uint16_t index, const Virtqueue& queue) {
   if (index >= kMaxQueues || (queues_ >> index & 1) == 0 ||
       (status_ & kStatusDriverOk) == 0) {
     return Error::kInvalidArgument;
   }
   const uint32_t position =
-      features_.Has(kFeatureNotificationData) ? queue.published_index() : 0;
+      features_.Has(kFeatureNotificationData) ? queue.position() : 0;
   Packet packet;
   const size_t size = EncodeEventAvail(number_, index, position, Out(&packet));
   return bus_->SendEvent(std::span(packet.bytes).first(size));

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 
+#include "guest/driver/any_virtqueue.h"
 #include "guest/driver/arena.h"
 #include "guest/driver/bus.h"
 #include "guest/driver/error.h"
@@ -53,14 +54,21 @@ class VirtioDevice final : private DeviceListener {
   Error Negotiate(const Features& supported, const Features& required);
 
   // Creates `queue` (borrowed, until Reset) with at most `wanted` descriptors
-  // for queue `index`, tells the device and confirms. Also allowed after
-  // Start(). An active queue is reset first where VIRTIO_F_RING_RESET was
-  // negotiated.
+  // for queue `index`, in the format and with the features that were
+  // negotiated, tells the device and confirms. Also allowed after Start(). An
+  // active queue is reset first where VIRTIO_F_RING_RESET was negotiated.
   //   kNotFound     no such queue.
   //   kRefused      active already, or the device did not take the settings.
-  //   others        as SplitQueue::Create.
+  //   others        as Virtqueue::Create.
   Error SetUpQueue(uint16_t index, uint32_t wanted, uint32_t indirect_buffers,
-                   Arena* arena, SplitQueue* queue);
+                   Arena* arena, AnyVirtqueue* queue);
+
+  // Takes an active queue away from the device: when it has confirmed that, it
+  // touches neither the queue nor its buffers any more. SetUpQueue may follow.
+  //   kNotFound  no such queue.
+  //   kRefused   VIRTIO_F_RING_RESET was not negotiated, or the queue is still
+  //              active: its memory is the device's.
+  Error ResetQueue(uint16_t index);
 
   // Sets DRIVER_OK and sees it confirmed.
   //   kNeedsReset  the device reports an error instead.
@@ -82,7 +90,7 @@ class VirtioDevice final : private DeviceListener {
 
   // Tells the device of new buffers on `queue`, which SetUpQueue has set up.
   //   kInvalidArgument  not started, or no such queue.
-  Error Notify(uint16_t index, const SplitQueue& queue);
+  Error Notify(uint16_t index, const Virtqueue& queue);
 
   // Bit n: EVENT_USED of queue n has come since the last call. Handles what has
   // arrived on the bus first.

@@ -4,15 +4,19 @@
 #include <cstddef>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "guest/driver/any_virtqueue.h"
 #include "guest/driver/bus.h"
+#include "guest/driver/features.h"
 #include "guest/driver/spsc_fifo.h"
 #include "guest/driver/testing/bytes.h"
 #include "guest/driver/testing/fake_device.h"
 #include "guest/driver/testing/fake_platform.h"
+#include "guest/driver/testing/fake_ring.h"
 
 namespace vmsg::guest {
 namespace {
@@ -69,7 +73,7 @@ class VirtioDeviceTest : public testing::Test {
   FakeDevice fake_;
   SpscFifo fifo_;
   Bus bus_;
-  SplitQueue queue_;
+  AnyVirtqueue queue_;
   VirtioDevice device_;  // before the bus goes
 };
 
@@ -186,9 +190,9 @@ TEST_F(VirtioDeviceTest, QueueSizeStaysWithinTheDevicesMaximum) {
   fake_.queue_max_size = 12;  // the ring needs a power of two
   ASSERT_EQ(Negotiate(), Error::kNone);
   ASSERT_EQ(SetUpQueue(256), Error::kNone);
-  EXPECT_EQ(queue_.size(), 8u);
+  EXPECT_EQ(queue_->size(), 8u);
   EXPECT_EQ(fake_.queues.at(0).size, 8u);
-  EXPECT_EQ(fake_.queues.at(0).desc, queue_.desc_address());
+  EXPECT_EQ(fake_.queues.at(0).desc, queue_->areas().descriptors);
 }
 
 TEST_F(VirtioDeviceTest, QueueThatDoesNotExistIsNotFound) {
@@ -209,7 +213,7 @@ TEST_F(VirtioDeviceTest, SettingsThatTheDeviceDidNotTakeAreNoticed) {
   EXPECT_EQ(SetUpQueue(), Error::kRefused);
   // DRV-FINAL-3: no notification for a queue that is not configured.
   ASSERT_EQ(device_.Start(), Error::kNone);
-  EXPECT_EQ(device_.Notify(0, queue_), Error::kInvalidArgument);
+  EXPECT_EQ(device_.Notify(0, *queue_), Error::kInvalidArgument);
   EXPECT_TRUE(fake_.received_of(false, 0x41).empty());
 }
 
@@ -223,15 +227,128 @@ TEST_F(VirtioDeviceTest, AnswerAboutAnotherQueueIsRefused) {
   EXPECT_EQ(SetUpQueue(), Error::kBadAnswer);
 }
 
-TEST_F(VirtioDeviceTest, ActiveQueueIsResetFirstWhereThatWasNegotiated) {
+// In both formats of the ring.
+class VirtioRingTest : public VirtioDeviceTest,
+                       public testing::WithParamInterface<bool> {
+ protected:
+  // The device offers these and the format, and the driver wants all of it.
+  void Start(Features features = {}) {
+    if (GetParam()) features.Set(kFeatureRingPacked);
+    features.Set(kFeatureVersion1);
+    fake_.offered = uint64_t{features.block(1)} << 32 | features.block(0);
+    ASSERT_EQ(Negotiate(features), Error::kNone);
+    ASSERT_EQ(SetUpQueue(), Error::kNone);
+    ASSERT_EQ(device_.Start(), Error::kNone);
+  }
+  void Add(uint64_t cookie) {
+    const QueueBuffer buffer = {FakePlatform::kArenaAddress, 1, true};
+    ASSERT_EQ(queue_->Add(std::span(&buffer, 1), cookie), Error::kNone);
+    queue_->Publish();
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Formats, VirtioRingTest, testing::Bool(),
+                         [](const testing::TestParamInfo<bool>& packed) {
+                           return packed.param ? "Packed" : "Split";
+                         });
+
+TEST_P(VirtioRingTest, ActiveQueueIsResetFirstWhereThatWasNegotiated) {
   // DRV-VQ-4.
-  fake_.offered = Bit(32) | Bit(40);
-  ASSERT_EQ(Negotiate(Features::Of(kFeatureRingReset)), Error::kNone);
-  ASSERT_EQ(SetUpQueue(), Error::kNone);
-  ASSERT_EQ(device_.Start(), Error::kNone);
+  Start(Features::Of(kFeatureRingReset));
   ASSERT_EQ(SetUpQueue(4), Error::kNone);
   EXPECT_EQ(fake_.received_of(false, 0x0B).size(), 1u);
   EXPECT_EQ(fake_.queues.at(0).size, 4u);
+}
+
+TEST_P(VirtioRingTest, QueueBeginsAnewAfterItsReset) {
+  Start(Features::Of(kFeatureRingReset, kFeatureEventIdx));
+  for (uint64_t round = 0; round < 3; ++round) {
+    // Ends with chains at the device, in the middle of the ring.
+    for (uint64_t i = 0; i < 5; ++i) {
+      Add(i);
+      const std::optional<uint16_t> id = fake_.PopAvailable(0);
+      ASSERT_TRUE(id.has_value());
+      if (i == 4) break;
+      fake_.PushUsed(0, *id, 1);
+      UsedChain chain;
+      ASSERT_EQ(queue_->Take(&chain), Error::kNone);
+      EXPECT_EQ(chain.cookie, i);
+    }
+    ASSERT_EQ(device_.ResetQueue(0), Error::kNone);
+    EXPECT_EQ(fake_.queues.at(0).size, 0u);
+    EXPECT_EQ(device_.Notify(0, *queue_), Error::kInvalidArgument);
+    platform_.dma_arena()->Reset();
+    ASSERT_EQ(SetUpQueue(), Error::kNone);
+    EXPECT_EQ(queue_->outstanding(), 0u);
+    EXPECT_EQ(device_.Notify(0, *queue_), Error::kNone);
+  }
+}
+
+TEST_P(VirtioRingTest, QueueThatStaysActiveWasNotReset) {
+  Start(Features::Of(kFeatureRingReset));
+  OnRequest(0x0B, [](const MessageBytes& message) {
+    return std::vector<MessageBytes>{AnswerTo(message).Build()};
+  });
+  EXPECT_EQ(device_.ResetQueue(0), Error::kRefused);
+  EXPECT_EQ(device_.ResetQueue(1), Error::kNotFound);
+  EXPECT_EQ(SetUpQueue(), Error::kRefused);
+}
+
+TEST_P(VirtioRingTest, QueueIsNotResetWithoutRingReset) {
+  Start();
+  EXPECT_EQ(device_.ResetQueue(0), Error::kRefused);
+  EXPECT_TRUE(fake_.received_of(false, 0x0B).empty());
+}
+
+TEST_P(VirtioRingTest, NotifyCarriesThePositionWhereNegotiated) {
+  // DRV-NOTIF-3, DRV-EA-2 (O-24).
+  Start(Features::Of(kFeatureNotificationData));
+  for (uint64_t i = 0; i < 3; ++i) Add(i);
+  ASSERT_EQ(device_.Notify(0, *queue_), Error::kNone);
+  EXPECT_EQ(Field(fake_.received_of(false, 0x41).at(0), 12, 4),
+            GetParam() ? 0x80000003u : 3u);
+}
+
+TEST_P(VirtioRingTest, InOrderAndEventIndexReachTheQueue) {
+  Start(Features::Of(kFeatureInOrder, kFeatureEventIdx));
+  for (uint64_t i = 0; i < 3; ++i) Add(i);
+  std::vector<FakeRing::Chain> chains;
+  FakeRing* const ring = fake_.queues.at(0).ring.get();
+  while (const auto chain = ring->Pop()) chains.push_back(*chain);
+  ASSERT_EQ(chains.size(), 3u);
+  ring->AskForNotificationAt(9);
+  Add(3);
+  EXPECT_FALSE(queue_->Publish());
+  ring->PushBatch(chains, 1);
+  UsedChain chain;
+  for (uint64_t i = 0; i < 3; ++i) {
+    ASSERT_EQ(queue_->Take(&chain), Error::kNone);
+    EXPECT_EQ(chain.cookie, i);
+  }
+}
+
+TEST_F(VirtioDeviceTest, PackedQueueMayHaveAnySize) {
+  fake_.offered = Bit(32) | Bit(34);
+  fake_.queue_max_size = 12;
+  ASSERT_EQ(Negotiate(Features::Of(kFeatureRingPacked)), Error::kNone);
+  ASSERT_EQ(SetUpQueue(256), Error::kNone);
+  EXPECT_EQ(queue_->size(), 12u);
+  EXPECT_EQ(fake_.queues.at(0).size, 12u);
+}
+
+TEST_F(VirtioDeviceTest, RingIsPackedOnlyWhereBothWantIt) {
+  for (const bool offered : {false, true}) {
+    for (const bool wanted : {false, true}) {
+      fake_.offered = Bit(32) | (offered ? Bit(34) : 0);
+      ASSERT_EQ(
+          Negotiate(wanted ? Features::Of(kFeatureRingPacked) : Features()),
+          Error::kNone);
+      ASSERT_EQ(SetUpQueue(12), Error::kNone);
+      const bool packed = queue_->size() == 12;  // not in a split one
+      EXPECT_EQ(packed, offered && wanted);
+      EXPECT_EQ(device_.features().Has(kFeatureRingPacked), packed);
+    }
+  }
 }
 
 TEST_F(VirtioDeviceTest, ActiveQueueIsLeftAloneWithoutRingReset) {
@@ -260,7 +377,7 @@ TEST_F(VirtioDeviceTest, NotifyBeforeDriverOkIsRefused) {
   // DRV-FINAL-2.
   ASSERT_EQ(Negotiate(), Error::kNone);
   ASSERT_EQ(SetUpQueue(), Error::kNone);
-  EXPECT_EQ(device_.Notify(0, queue_), Error::kInvalidArgument);
+  EXPECT_EQ(device_.Notify(0, *queue_), Error::kInvalidArgument);
   EXPECT_TRUE(fake_.received_of(false, 0x41).empty());
 }
 
@@ -271,29 +388,14 @@ TEST_F(VirtioDeviceTest, NotifyNamesTheQueueAndLeavesTheOffsetZero) {
   ASSERT_EQ(SetUpQueue(), Error::kNone);
   ASSERT_EQ(device_.Start(), Error::kNone);
   const QueueBuffer buffer = {FakePlatform::kArenaAddress, 1, true};
-  ASSERT_EQ(queue_.Add(std::span(&buffer, 1), 0), Error::kNone);
-  queue_.Publish();
-  ASSERT_EQ(device_.Notify(0, queue_), Error::kNone);
+  ASSERT_EQ(queue_->Add(std::span(&buffer, 1), 0), Error::kNone);
+  queue_->Publish();
+  ASSERT_EQ(device_.Notify(0, *queue_), Error::kNone);
   const auto events = fake_.received_of(false, 0x41);
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(Field(events[0], 4, 2), 0u);  // events have no token
   EXPECT_EQ(Field(events[0], 8, 4), 0u);
   EXPECT_EQ(Field(events[0], 12, 4), 0u);
-}
-
-TEST_F(VirtioDeviceTest, NotifyCarriesThePositionWhereNegotiated) {
-  // DRV-NOTIF-3, DRV-EA-2 (O-24).
-  fake_.offered = Bit(32) | Bit(38);
-  ASSERT_EQ(Negotiate(Features::Of(kFeatureNotificationData)), Error::kNone);
-  ASSERT_EQ(SetUpQueue(), Error::kNone);
-  ASSERT_EQ(device_.Start(), Error::kNone);
-  const QueueBuffer buffer = {FakePlatform::kArenaAddress, 1, true};
-  for (int i = 0; i < 3; ++i) {
-    ASSERT_EQ(queue_.Add(std::span(&buffer, 1), 0), Error::kNone);
-  }
-  queue_.Publish();
-  ASSERT_EQ(device_.Notify(0, queue_), Error::kNone);
-  EXPECT_EQ(Field(fake_.received_of(false, 0x41).at(0), 12, 4), 3u);
 }
 
 TEST_F(VirtioDeviceTest, UsedEventsAreCollectedPerQueue) {
@@ -333,7 +435,7 @@ TEST_F(VirtioDeviceTest, DeviceCanBeSetUpAgainAfterReset) {
   ASSERT_EQ(SetUpQueue(), Error::kNone);
   ASSERT_EQ(device_.Start(), Error::kNone);
   ASSERT_EQ(device_.Reset(), Error::kNone);
-  EXPECT_EQ(device_.Notify(0, queue_), Error::kInvalidArgument);
+  EXPECT_EQ(device_.Notify(0, *queue_), Error::kInvalidArgument);
   ASSERT_EQ(device_.Negotiate({}, {}), Error::kNone);
   ASSERT_EQ(SetUpQueue(), Error::kNone);
   ASSERT_EQ(device_.Start(), Error::kNone);

@@ -13,13 +13,13 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "guest/driver/any_virtqueue.h"
 #include "guest/driver/bus.h"
 #include "guest/driver/rng.h"
 #include "guest/driver/spsc_fifo.h"
 #include "guest/driver/testing/fake_device.h"
 #include "guest/driver/testing/fake_platform.h"
 #include "guest/driver/virtio_device.h"
-#include "guest/driver/virtqueue.h"
 
 namespace vmsg::guest {
 
@@ -56,11 +56,11 @@ class DriverFixture : public testing::Test {
   // Puts one buffer on the queue and notifies.
   Error AddAndNotify() {
     const QueueBuffer buffer = {FakePlatform::kArenaAddress, 1, true};
-    if (queue_.Add(std::span(&buffer, 1), 0) != Error::kNone) {
+    if (queue_->Add(std::span(&buffer, 1), 0) != Error::kNone) {
       return Error::kQueueFull;
     }
-    queue_.Publish();
-    return device_.Notify(0, queue_);
+    queue_->Publish();
+    return device_.Notify(0, *queue_);
   }
 
   // The device takes every request on the queue and fills it.
@@ -131,7 +131,7 @@ class DriverFixture : public testing::Test {
   FakeDevice fake_;
   SpscFifo fifo_;
   Bus bus_;
-  SplitQueue queue_;
+  AnyVirtqueue queue_;
   VirtioDevice device_;  // before the bus goes
 };
 

@@ -43,7 +43,7 @@ TEST_F(DriverOperationConformance, DRV_NOTIF_2_EventNamesTheQueue) {
   Negotiate();
   ASSERT_EQ(SetUpQueue(16, 6), Error::kNone);
   ASSERT_EQ(device_.Start(), Error::kNone);
-  ASSERT_EQ(device_.Notify(6, queue_), Error::kNone);
+  ASSERT_EQ(device_.Notify(6, *queue_), Error::kNone);
   const std::vector<MessageBytes> sent = Sent(0x41);
   ASSERT_EQ(sent.size(), 1u);
   EXPECT_EQ(Field(sent[0], 8, 4), 6u);
@@ -174,14 +174,14 @@ TEST_F(DriverOperationConformance, DRV_RTVQ_1_QueueIsAddedAfterDriverOk) {
   fake_.max_queues = 2;
   Start();
   const size_t before = Sent().size();
-  SplitQueue second;
+  AnyVirtqueue second;
   ASSERT_EQ(device_.SetUpQueue(1, 8, 0, platform_.dma_arena(), &second),
             Error::kNone);
   const std::vector<uint64_t> ids = SentIds();
   EXPECT_EQ(
       std::vector<uint64_t>(ids.begin() + static_cast<long>(before), ids.end()),
       (std::vector<uint64_t>{0x09, 0x0A, 0x09}));
-  EXPECT_EQ(device_.Notify(1, second), Error::kNone);
+  EXPECT_EQ(device_.Notify(1, *second), Error::kNone);
 }
 
 TEST_F(DriverOperationConformance, DRV_RESET_1_ResetIsAllowedAtAnyTime) {
@@ -200,7 +200,7 @@ TEST_F(DriverOperationConformance, DRV_RESET_1_ResetIsAllowedAtAnyTime) {
 TEST_F(DriverOperationConformance, DRV_RESET_2_DeviceIsSetUpAgain) {
   Start();
   ASSERT_EQ(device_.Reset(), Error::kNone);
-  EXPECT_EQ(device_.Notify(0, queue_), Error::kInvalidArgument);
+  EXPECT_EQ(device_.Notify(0, *queue_), Error::kInvalidArgument);
   ASSERT_EQ(device_.Negotiate({}, {}), Error::kNone);
   ASSERT_EQ(SetUpQueue(), Error::kNone);
   ASSERT_EQ(device_.Start(), Error::kNone);

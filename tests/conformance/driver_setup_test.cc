@@ -223,9 +223,9 @@ TEST_F(DriverSetupConformance, DRV_VQ_3_AddressesAreThoseOfTheQueue) {
   Negotiate();
   ASSERT_EQ(SetUpQueue(), Error::kNone);
   const MessageBytes sent = Sent(0x0A).at(0);
-  EXPECT_EQ(Field(sent, 24, 8), queue_.desc_address());
-  EXPECT_EQ(Field(sent, 32, 8), queue_.driver_address());
-  EXPECT_EQ(Field(sent, 40, 8), queue_.device_address());
+  EXPECT_EQ(Field(sent, 24, 8), queue_->areas().descriptors);
+  EXPECT_EQ(Field(sent, 32, 8), queue_->areas().driver);
+  EXPECT_EQ(Field(sent, 40, 8), queue_->areas().device);
   for (const size_t at : {24u, 32u, 40u}) {
     EXPECT_GE(Field(sent, at, 8), FakePlatform::kArenaAddress);
     EXPECT_LT(Field(sent, at, 8),
@@ -337,10 +337,10 @@ TEST_F(DriverSetupConformance, DRV_FINAL_2_NoIoUntilDriverOkWasReported) {
 TEST_F(DriverSetupConformance, DRV_FINAL_3_NoEventsForUnconfiguredQueues) {
   fake_.max_queues = 2;
   Start();
-  EXPECT_EQ(device_.Notify(1, queue_), Error::kInvalidArgument);
-  EXPECT_EQ(device_.Notify(64, queue_), Error::kInvalidArgument);
+  EXPECT_EQ(device_.Notify(1, *queue_), Error::kInvalidArgument);
+  EXPECT_EQ(device_.Notify(64, *queue_), Error::kInvalidArgument);
   EXPECT_TRUE(Sent(0x41).empty());
-  EXPECT_EQ(device_.Notify(0, queue_), Error::kNone);
+  EXPECT_EQ(device_.Notify(0, *queue_), Error::kNone);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <utility>
 
 #include "guest/driver/shared_memory.h"
 
@@ -16,6 +18,10 @@ constexpr size_t kDeviceHead = 0x2000;
 constexpr size_t kDeviceTail = 0x2040;
 constexpr size_t kDevicePackets = 0x2080;
 constexpr uint32_t kSlots = 62;
+
+// Bits of virtio features. Source: virtio 1.2, 6.
+constexpr uint32_t kEventIndexBit = 29;
+constexpr uint32_t kRingPackedBit = 34;
 
 }  // namespace
 
@@ -114,6 +120,19 @@ void FakeDevice::SetStatus(uint32_t wanted) {
   }
 }
 
+void FakeDevice::SetQueue(uint32_t index, Queue queue) {
+  queue.ring = std::make_shared<FakeRing>(
+      FakeRing::Layout{
+          .packed = (driver_features >> kRingPackedBit & 1) != 0,
+          .event_index = (driver_features >> kEventIndexBit & 1) != 0,
+          .size = queue.size,
+          .descriptors = queue.desc,
+          .driver = queue.driver,
+          .device = queue.device},
+      [this](uint64_t address) { return platform_->At(address); });
+  queues[index] = std::move(queue);
+}
+
 std::vector<MessageBytes> FakeDevice::AnswerBus(const MessageBytes& message) {
   const auto id = static_cast<uint8_t>(Field(message, 1, 1));
   const auto token = static_cast<uint16_t>(Field(message, 4, 2));
@@ -200,10 +219,10 @@ std::vector<MessageBytes> FakeDevice::Answer(const MessageBytes& message) {
                   .Build()};
     }
     case 0x0A:
-      queues[word(0)] = {.size = word(2),
+      SetQueue(word(0), {.size = word(2),
                          .desc = Field(message, 24, 8),
                          .driver = Field(message, 32, 8),
-                         .device = Field(message, 40, 8)};
+                         .device = Field(message, 40, 8)});
       return {answer.Build()};
     case 0x0B:
       queues.erase(word(0));
@@ -239,41 +258,33 @@ void FakeDevice::SendDeviceEvent(uint16_t device, uint16_t state) {
 
 std::optional<uint16_t> FakeDevice::PopAvailable(uint32_t index) {
   Queue& queue = queues.at(index);
-  const std::byte* const ring = platform_->At(queue.driver);
-  if (LoadAcquire<uint16_t>(ring + 2) == queue.avail_seen) return std::nullopt;
-  const uint32_t at = queue.avail_seen % queue.size;
-  ++queue.avail_seen;
-  return LoadRelaxed<uint16_t>(ring + 4 + 2 * at);
+  const std::optional<FakeRing::Chain> chain = queue.ring->Pop();
+  if (!chain.has_value()) return std::nullopt;
+  queue.popped[chain->id] = *chain;
+  return chain->id;
 }
 
 std::vector<std::pair<uint64_t, uint32_t>> FakeDevice::Writable(uint32_t index,
-                                                                uint16_t head) {
+                                                                uint16_t id) {
   std::vector<std::pair<uint64_t, uint32_t>> result;
-  uint64_t table = queues.at(index).desc;
-  uint16_t at = head;
-  for (;;) {
-    const std::byte* const entry = platform_->At(table) + 16 * at;
-    const auto address = LoadRelaxed<uint64_t>(entry);
-    const auto length = LoadRelaxed<uint32_t>(entry + 8);
-    const auto flags = LoadRelaxed<uint16_t>(entry + 12);
-    if ((flags & 4) != 0) {
-      table = address;
-      at = 0;
-      continue;
+  for (const FakeRing::Buffer& buffer :
+       queues.at(index).popped.at(id).buffers) {
+    if (buffer.device_writes) {
+      result.emplace_back(buffer.address, buffer.bytes);
     }
-    if ((flags & 2) != 0) result.emplace_back(address, length);
-    if ((flags & 1) == 0) return result;
-    at = LoadRelaxed<uint16_t>(entry + 14);
   }
+  return result;
 }
 
 void FakeDevice::PushUsed(uint32_t index, uint32_t id, uint32_t written) {
   Queue& queue = queues.at(index);
-  std::byte* const ring = platform_->At(queue.device);
-  std::byte* const element = ring + 4 + 8 * (queue.used % queue.size);
-  StoreRelaxed<uint32_t>(element, id);
-  StoreRelaxed<uint32_t>(element + 4, written);
-  StoreRelease<uint16_t>(ring + 2, ++queue.used);
+  const auto popped = queue.popped.find(static_cast<uint16_t>(id));
+  if (id > UINT16_MAX || popped == queue.popped.end()) {
+    queue.ring->PushId(id, written);
+    return;
+  }
+  queue.ring->Push(popped->second, written);
+  queue.popped.erase(popped);
 }
 
 }  // namespace vmsg::guest

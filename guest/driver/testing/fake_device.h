@@ -18,6 +18,7 @@
 
 #include "guest/driver/fifo.h"
 #include "guest/driver/testing/fake_platform.h"
+#include "guest/driver/testing/fake_ring.h"
 
 namespace vmsg::guest {
 
@@ -73,8 +74,9 @@ class FakeDevice {
     uint64_t desc = 0;
     uint64_t driver = 0;
     uint64_t device = 0;
-    uint16_t avail_seen = 0;
-    uint16_t used = 0;
+    // In the format that was negotiated.
+    std::shared_ptr<FakeRing> ring = nullptr;
+    std::map<uint16_t, FakeRing::Chain> popped = {};  // and not used yet
   };
   std::map<uint32_t, Queue> queues;
   uint32_t status = 0;
@@ -106,18 +108,19 @@ class FakeDevice {
                   uint32_t length);
   void SendDeviceEvent(uint16_t device, uint16_t state);
 
-  // The next available chain of a queue: its head, or nothing.
+  // The next available chain of a queue: its id, or nothing.
   std::optional<uint16_t> PopAvailable(uint32_t queue);
-  // Writable bytes of a chain, direct or indirect, as (address, length).
+  // Writable bytes of a chain that was popped, as (address, length).
   std::vector<std::pair<uint64_t, uint32_t>> Writable(uint32_t queue,
-                                                      uint16_t head);
-  // Appends to the used ring and publishes.
+                                                      uint16_t id);
+  // Says that a chain was used, be it one that was popped or not.
   void PushUsed(uint32_t queue, uint32_t id, uint32_t written);
 
  private:
   std::vector<MessageBytes> Answer(const MessageBytes& message);
   std::vector<MessageBytes> AnswerBus(const MessageBytes& message);
   void SetStatus(uint32_t wanted);
+  void SetQueue(uint32_t index, Queue queue);
 
   FakePlatform* const platform_;
   struct alignas(4096) Window : std::array<std::byte, kFifoWindowBytes> {};
