@@ -301,6 +301,8 @@ static void amp_shmem_detach(struct amp_fifo *fifo)
 static int amp_shmem_look(struct amp_fifo *fifo, struct amp_queue *queue)
 {
 	const __le16 *from = queue->other_index;
+	/* The index first: a device that starts anew puts it back, and says so. */
+	u16 index = le16_to_cpu(virt_load_acquire(from));
 
 	switch (amp_shmem_device_state(fifo)) {
 	case AMP_SHMEM_READY:
@@ -311,8 +313,7 @@ static int amp_shmem_look(struct amp_fifo *fifo, struct amp_queue *queue)
 	default:
 		return amp_fifo_fail(fifo, "the device has shut down");
 	}
-	return amp_fifo_set_other(fifo, queue,
-				  le16_to_cpu(virt_load_acquire(from)));
+	return amp_fifo_set_other(fifo, queue, index);
 }
 
 static void amp_shmem_publish(struct amp_queue *queue)
