@@ -11,7 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "devices/virtio/queue/race_harness.h"
 #include "devices/virtio/queue/virtqueue.h"
+#include "devices/virtio/queue/virtqueue_layout.h"
 #include "devices/virtio/testing/fake_driver_queue.h"
 #include "devices/virtio/testing/test_memory.h"
 #include "vmm/memory/dma_space.h"
@@ -19,123 +21,19 @@
 namespace vmsg::virtio {
 namespace {
 
-using Buffer = FakeDriverQueue::Buffer;
 using PopResult = Virtqueue::PopResult;
 
 constexpr uint32_t kSize = 16;
 const Features kFeatures = {kFeatureVersion1, kFeatureIndirectDesc,
                             kFeatureEventIdx};
 
-// Levels, as a doorbell and an interrupt are.
-struct Bells {
-  std::atomic<bool> kick{false};
-  std::atomic<bool> interrupt{false};
-};
-
-// Echoes: each request is one readable and one writable word.
-void RunDevice(TestMemory* memory, Virtqueue* queue, uint32_t requests,
-               Bells* bells) {
-  uint32_t served = 0;
-  while (served < requests) {
-    if (!bells->kick.exchange(false)) {
-      std::this_thread::yield();
-      continue;
-    }
-    do {
-      DescriptorChain chain;
-      while (queue->Pop(&chain) == PopResult::kChain) {
-        std::array<std::byte, 4> word;
-        size_t copied = 0;
-        ASSERT_EQ(chain.Read(memory->dma(), 0, word, &copied),
-                  vmm::DmaResult::kOk);
-        ASSERT_EQ(chain.Write(memory->dma(), 0, word, &copied),
-                  vmm::DmaResult::kOk);
-        queue->Complete(std::move(chain), 4);
-        ++served;
-        if (served % 3 == 0 && queue->ShouldNotify()) bells->interrupt = true;
-      }
-      if (queue->ShouldNotify()) bells->interrupt = true;
-    } while (queue->EnableNotifications());
-    ASSERT_EQ(queue->fault(), QueueFault::kNone);
-  }
-}
-
-// A lost kick or a lost interrupt hangs this test: each side sleeps unless it
-// was told.
-void EchoAcrossThreads(bool event_idx) {
-  constexpr uint32_t kRequests = 20000;
-  TestMemory memory;
-  FakeDriverQueue driver(memory.memory(), TestMemory::kRam, kSize, event_idx);
-  Features features = kFeatures;
-  if (!event_idx) features.Clear(kFeatureEventIdx);
-  auto queue =
-      *CreateVirtqueue(0, driver.config(), kSize, features, memory.dma());
-  Bells bells;
-  std::thread device(
-      [&] { RunDevice(&memory, queue.get(), kRequests, &bells); });
-
-  vmm::DmaSpace guest(memory.memory());
-  uint32_t sent = 0;
-  uint32_t received = 0;
-  const auto slot_of = [](uint32_t request) {
-    return vmm::GuestAddress{TestMemory::kBuffers.value +
-                             8 * (request % (kSize / 2))};
-  };
-  while (received < kRequests) {
-    while (sent < kRequests && sent - received < kSize / 2) {
-      const vmm::GuestAddress in = slot_of(sent);
-      std::array<std::byte, 4> word;
-      StoreLittle<uint32_t>(sent, word);
-      ASSERT_EQ(guest.Write(in, word), vmm::DmaResult::kOk);
-      const Buffer buffers[] = {{in, 4}, {{in.value + 4}, 4, true}};
-      ASSERT_TRUE(driver.Add(buffers).has_value());
-      ++sent;
-    }
-    if (driver.ShouldKick()) bells.kick = true;
-    bool any = false;
-    while (const auto used = driver.TakeUsed()) {
-      any = true;
-      EXPECT_EQ(used->length, 4u);
-      std::array<std::byte, 4> word;
-      ASSERT_EQ(guest.Read({slot_of(received).value + 4}, word),
-                vmm::DmaResult::kOk);
-      ASSERT_EQ(LoadLittle<uint32_t>(std::span<const std::byte, 4>(word)),
-                received);
-      ++received;
-    }
-    if (any || received == kRequests || driver.EnableInterrupts()) continue;
-    while (!bells.interrupt.exchange(false)) std::this_thread::yield();
-  }
-  device.join();
-  EXPECT_EQ(driver.bad_used(), 0u);
-}
-
 TEST(SplitQueueRaceTest, NoKickOrInterruptIsLostWithTheEventIndex) {
-  EchoAcrossThreads(/*event_idx=*/true);
+  EchoAcrossThreads<FakeDriverQueue>(kSize, kFeatures);
 }
 
 TEST(SplitQueueRaceTest, NoKickOrInterruptIsLostWithFlags) {
-  EchoAcrossThreads(/*event_idx=*/false);
-}
-
-// What a chain promises, whatever the guest does meanwhile.
-void ExpectInvariants(const DescriptorChain& chain, const Virtqueue& queue) {
-  ASSERT_TRUE(chain.valid());
-  ASSERT_GE(chain.readable().size() + chain.writable().size(), 1u);
-  ASSERT_LE(chain.readable().size() + chain.writable().size(), queue.size());
-  uint64_t readable = 0;
-  for (const Segment& segment : chain.readable()) {
-    ASSERT_NE(segment.length, 0u);
-    readable += segment.length;
-  }
-  uint64_t writable = 0;
-  for (const Segment& segment : chain.writable()) {
-    ASSERT_NE(segment.length, 0u);
-    writable += segment.length;
-  }
-  ASSERT_EQ(readable, chain.readable_bytes());
-  ASSERT_EQ(writable, chain.writable_bytes());
-  ASSERT_LE(queue.owed(), queue.size());
+  EchoAcrossThreads<FakeDriverQueue>(kSize,
+                                     {kFeatureVersion1, kFeatureIndirectDesc});
 }
 
 TEST(SplitQueueRaceTest, WriterThatScribblesOverRingsHarmsNobodyElse) {

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "devices/virtio/little_endian.h"
-#include "devices/virtio/queue/split_virtqueue_fuzz_input.h"
+#include "devices/virtio/queue/virtqueue_fuzz_input.h"
 #include "devices/virtio/queue/virtqueue_layout.h"
 
 namespace vmsg::virtio::fuzz {
@@ -128,6 +128,14 @@ std::map<std::string, std::string> Seeds() {
           .Ops({kPopAll, kCompleteOldest, kCompleteOldest, kCompleteOldest,
                 kShouldNotify, kDisable, Operation(kAdvanceAvail, 2), kEnable,
                 kPopAll, kCompleteOldest, kShouldNotify}));
+  add("in_order",
+      Seed(kInOrder | kEventIdx, 2)
+          .Desc(0, 0, {0x800, 16, kWrite})
+          .Desc(0, 1, {0x900, 32, kWrite})
+          .Desc(0, 2, {0xa00, 8})
+          .Avail({1, 0, 2})
+          .Ops({kPopAll, kCompleteNewest, kShouldNotify, kCompleteNewest,
+                kEnable, kCompleteNewest, kShouldNotify}));
   add("indirect", Seed(kIndirect, 3)
                       .Desc(0, 1, {0x600, 48, kTable})
                       .Desc(0x600, 0, {0x800, 8, kNext, 2})

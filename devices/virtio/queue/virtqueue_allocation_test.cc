@@ -8,8 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "devices/virtio/features.h"
 #include "devices/virtio/queue/virtqueue.h"
 #include "devices/virtio/testing/fake_driver_queue.h"
+#include "devices/virtio/testing/fake_packed_driver_queue.h"
 #include "devices/virtio/testing/test_memory.h"
 
 namespace {
@@ -46,34 +48,56 @@ void ServeAll(Virtqueue* queue, std::vector<DescriptorChain>* held) {
   queue->EnableNotifications();
 }
 
-TEST(SplitQueueAllocationTest, SteadyStateAllocatesNothing) {
+// Rounds of what a driver may put there, until each piece of storage has held
+// the longest chain, and then a thousand that must not allocate.
+template <typename Driver>
+void ExpectSteadyStateAllocatesNothing(const Features& features) {
   TestMemory memory;
-  FakeDriverQueue driver(memory.memory(), TestMemory::kRam, kSize,
-                         /*event_idx=*/true);
-  auto queue = *CreateVirtqueue(
-      0, driver.config(), kSize,
-      {kFeatureVersion1, kFeatureIndirectDesc, kFeatureEventIdx}, memory.dma());
+  Driver driver(memory.memory(), TestMemory::kRam, kSize,
+                /*event_idx=*/true);
+  auto queue =
+      *CreateVirtqueue(0, driver.config(), kSize, features, memory.dma());
   const std::vector<Buffer> short_chain = {{TestMemory::kBuffers, 8},
                                            {TestMemory::kBuffers, 8, true}};
   const std::vector<Buffer> long_chain(kSize, Buffer{TestMemory::kBuffers, 8});
   const vmm::GuestAddress table{TestMemory::kBuffers.value + 0x1000};
   std::vector<DescriptorChain> held(kSize);
 
+  uint64_t used = 0;
   const auto round = [&] {
     for (int i = 0; i < 3; ++i) driver.Add(short_chain);
     for (int i = 0; i < 4; ++i) driver.AddIndirect(table, long_chain);
     ServeAll(queue.get(), &held);
-    while (driver.TakeUsed().has_value()) {
-    }
+    while (driver.TakeUsed().has_value()) ++used;
   };
-  // Until each piece of storage has held the longest chain.
   for (int i = 0; i < 100; ++i) round();
 
   const uint64_t before = g_allocations;
   for (int i = 0; i < 1000; ++i) round();
   EXPECT_EQ(g_allocations, before);
   EXPECT_EQ(driver.outstanding(), 0u);
-  EXPECT_EQ(queue->position().next_used, 1100 * 7 % 65536);
+  EXPECT_EQ(used, 1100u * 7);
+}
+
+const Features kSplit = {kFeatureVersion1, kFeatureIndirectDesc,
+                         kFeatureEventIdx};
+const Features kPacked = kSplit | Features{kFeatureRingPacked};
+const Features kInOrder = {kFeatureInOrder};
+
+TEST(SplitQueueAllocationTest, SteadyStateAllocatesNothing) {
+  ExpectSteadyStateAllocatesNothing<FakeDriverQueue>(kSplit);
+}
+
+TEST(SplitQueueAllocationTest, NothingIsAllocatedForChainsThatWaitTheirTurn) {
+  ExpectSteadyStateAllocatesNothing<FakeDriverQueue>(kSplit | kInOrder);
+}
+
+TEST(PackedQueueAllocationTest, SteadyStateAllocatesNothing) {
+  ExpectSteadyStateAllocatesNothing<FakePackedDriverQueue>(kPacked);
+}
+
+TEST(PackedQueueAllocationTest, NothingIsAllocatedForChainsThatWaitTheirTurn) {
+  ExpectSteadyStateAllocatesNothing<FakePackedDriverQueue>(kPacked | kInOrder);
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
-// The input of split_virtqueue_fuzz_test, shared with what makes its seeds.
+// The input of split_virtqueue_fuzz_test and packed_virtqueue_fuzz_test, shared
+// with what makes their seeds.
 
-#ifndef VMSG_DEVICES_VIRTIO_QUEUE_SPLIT_VIRTQUEUE_FUZZ_INPUT_H_
-#define VMSG_DEVICES_VIRTIO_QUEUE_SPLIT_VIRTQUEUE_FUZZ_INPUT_H_
+#ifndef VMSG_DEVICES_VIRTIO_QUEUE_VIRTQUEUE_FUZZ_INPUT_H_
+#define VMSG_DEVICES_VIRTIO_QUEUE_VIRTQUEUE_FUZZ_INPUT_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -12,15 +13,19 @@
 namespace vmsg::virtio::fuzz {
 
 // An input:
-//    0      u8     features: bit 0 event index, bit 1 indirect descriptors
-//    1      u8     queue size is 2 to the power of this modulo 7
-//    2      le16   both positions at the start
+//    0      u8     features: bit 0 event index, bit 1 indirect descriptors,
+//                  bit 2 in order
+//    1      u8     split: queue size is 2 to the power of this modulo 7;
+//                  packed: 1 + this modulo 64
+//    2      le16   both positions at the start; packed: bit 15 is the wrap
+//                  counter, and the rest is taken modulo the size
 //    4      u8     n, number of operations
 //    5      u8[n]  operations: low 4 bits what, high 4 bits an argument
 //    5 + n  u8[]   image of guest memory from address 0
 inline constexpr size_t kHeaderBytes = 5;
 inline constexpr uint8_t kEventIdx = 1;
 inline constexpr uint8_t kIndirect = 2;
+inline constexpr uint8_t kInOrder = 4;
 
 enum Op : uint8_t {
   kPop,
@@ -31,7 +36,9 @@ enum Op : uint8_t {
   kShouldNotify,
   kEnable,
   kDisable,
-  kAdvanceAvail,  // the guest adds the argument to its index
+  kAdvanceAvail,  // split: the guest adds the argument to its index; packed:
+                  // it turns the flags of the descriptor named by the argument
+                  // into available ones, those of the other turn if they are
   kRotateDesc,    // the guest copies descriptor 0 over one, named by argument
   kReset,         // the queue is made anew where it stood; chains are forgiven
   kGate,          // bus mastering: on if the argument is even
@@ -52,7 +59,14 @@ inline QueueConfig ConfigOfSize(uint32_t size) {
   const uint64_t device = (driver + SplitDriverBytes(size) + 3) / 4 * 4;
   return {.size = size, .desc = {0}, .driver = {driver}, .device = {device}};
 }
+inline QueueConfig PackedConfigOfSize(uint32_t size) {
+  const uint64_t events = kDescriptorBytes * size;
+  return {.size = size,
+          .desc = {0},
+          .driver = {events},
+          .device = {events + kPackedEventBytes}};
+}
 
 }  // namespace vmsg::virtio::fuzz
 
-#endif  // VMSG_DEVICES_VIRTIO_QUEUE_SPLIT_VIRTQUEUE_FUZZ_INPUT_H_
+#endif  // VMSG_DEVICES_VIRTIO_QUEUE_VIRTQUEUE_FUZZ_INPUT_H_

@@ -1,0 +1,218 @@
+// Makes the seeds of packed_virtqueue_fuzz_test and compares them with those in
+// packed_virtqueue_corpus/, so that a change of the input format can't leave
+// the corpus behind. To write them:
+//
+//   bazel run //devices/virtio/queue:packed_virtqueue_seed_test --
+//       --write=$PWD/devices/virtio/queue/packed_virtqueue_corpus
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "devices/virtio/little_endian.h"
+#include "devices/virtio/queue/virtqueue_fuzz_input.h"
+#include "devices/virtio/queue/virtqueue_layout.h"
+
+namespace vmsg::virtio::fuzz {
+namespace {
+
+constexpr char kFolder[] = "devices/virtio/queue/packed_virtqueue_corpus/";
+
+class Seed {
+ public:
+  Seed(uint8_t features, uint8_t size, PackedCursor start = {})
+      : features_(features),
+        size_(size),
+        start_(start.Encode()),
+        config_(PackedConfigOfSize(size)),
+        image_(0x1000) {}
+
+  Seed& Desc(uint64_t table, uint64_t index,
+             const PackedDescriptor& descriptor) {
+    const DescriptorBytes bytes = EncodePackedDescriptor(descriptor);
+    std::copy(bytes.begin(), bytes.end(),
+              image_.begin() +
+                  static_cast<ptrdiff_t>(table + kDescriptorBytes * index));
+    return *this;
+  }
+  Seed& DriverEvent(PackedCursor position, uint16_t flags) {
+    Put16(config_.driver.value + kEventPosition, position.Encode());
+    Put16(config_.driver.value + kEventFlags, flags);
+    return *this;
+  }
+  Seed& Ops(std::vector<uint8_t> operations) {
+    operations_ = std::move(operations);
+    return *this;
+  }
+
+  std::string Bytes() const {
+    std::string bytes;
+    bytes.push_back(static_cast<char>(features_));
+    bytes.push_back(static_cast<char>(size_ - 1));
+    bytes.push_back(static_cast<char>(start_ & 0xff));
+    bytes.push_back(static_cast<char>(start_ >> 8));
+    bytes.push_back(static_cast<char>(operations_.size()));
+    bytes.append(operations_.begin(), operations_.end());
+    std::string image;
+    for (std::byte byte : image_) image.push_back(static_cast<char>(byte));
+    // What follows the last byte that is not zero is zero anyway.
+    image.resize(image.find_last_not_of('\0') + 1);
+    return bytes + image;
+  }
+
+ private:
+  void Put16(uint64_t address, uint16_t value) {
+    StoreLittle(value, std::span(image_).subspan(address).first<2>());
+  }
+
+  const uint8_t features_;
+  const uint8_t size_;
+  const uint16_t start_;
+  const QueueConfig config_;
+  std::vector<std::byte> image_;
+  std::vector<uint8_t> operations_;
+};
+
+// Available in the first turn of the ring, and in the second.
+constexpr uint16_t kFirst = PackedAvailFlags(true);
+constexpr uint16_t kSecond = PackedAvailFlags(false);
+constexpr uint16_t kNext = kDescFlagNext;
+constexpr uint16_t kWrite = kDescFlagWrite;
+constexpr uint16_t kTable = kDescFlagIndirect;
+const std::vector<uint8_t> kServeAll = {
+    kPopAll,       kCopy, kCompleteNewest, kCompleteOldest, kEnable,
+    kShouldNotify, kPop,  kReset};
+
+std::map<std::string, std::string> Seeds() {
+  std::map<std::string, std::string> seeds;
+  const auto add = [&seeds](const std::string& name, const Seed& seed) {
+    seeds[name] = seed.Bytes();
+  };
+  add("one_request", Seed(kEventIdx | kIndirect, 7)
+                         .Desc(0, 0, {0x800, 16, 0, kNext | kFirst})
+                         .Desc(0, 1, {0x900, 32, 5, kWrite | kFirst})
+                         .Ops(kServeAll));
+  add("three_requests_out_of_order",
+      Seed(kEventIdx, 4)
+          .Desc(0, 0, {0x800, 16, 1, kFirst})
+          .Desc(0, 1, {0x900, 32, 2, kWrite | kFirst})
+          .Desc(0, 2, {0x800, 300, 3, kWrite | kFirst})
+          .DriverEvent({1, true}, kEventDesc)
+          .Ops({kPop, kPop, kCopy, kCompleteNewest, kShouldNotify, kPop,
+                kCompleteOldest, kCompleteOldest, kShouldNotify, kEnable}));
+  add("in_order",
+      Seed(kInOrder | kEventIdx, 5)
+          .Desc(0, 0, {0x800, 16, 1, kNext | kFirst})
+          .Desc(0, 1, {0x900, 32, 2, kWrite | kFirst})
+          .Desc(0, 2, {0xa00, 8, 3, kWrite | kFirst})
+          .Desc(0, 3, {0xb00, 8, 4, kFirst})
+          .Ops({kPopAll, kCompleteNewest, kShouldNotify, kCompleteNewest,
+                kEnable, kCompleteNewest, kShouldNotify}));
+  add("chain_across_the_end",
+      Seed(0, 3, {2, true})
+          .Desc(0, 2, {0x800, 16, 0, kNext | kFirst})
+          .Desc(0, 0, {0x900, 16, 9, kWrite | kSecond})
+          .DriverEvent({0, false}, kEventDesc)
+          .Ops({kPop, kCompleteOldest, kShouldNotify, kDisable,
+                Operation(kAdvanceAvail, 1), kEnable, kPopAll}));
+  add("second_turn", Seed(kEventIdx, 2, {0, false})
+                         .Desc(0, 0, {0x800, 16, 0, kWrite | kSecond})
+                         .Desc(0, 1, {0x800, 16, 1, kWrite | kSecond})
+                         .Ops({kPopAll, kCompleteOldest, kCompleteOldest,
+                               Operation(kAdvanceAvail, 0), kEnable, kPopAll,
+                               kCompleteOldest, kShouldNotify}));
+  add("indirect", Seed(kIndirect, 8)
+                      .Desc(0, 0, {0x600, 48, 6, kTable | kFirst})
+                      .Desc(0x600, 0, {0x800, 8})
+                      .Desc(0x600, 1, {0x900, 8, 0, kWrite})
+                      .Desc(0x600, 2, {0xa00, 8, 0, kWrite})
+                      .Ops(kServeAll));
+  add("indirect_in_a_chain", Seed(kIndirect, 8)
+                                 .Desc(0, 0, {0x800, 8, 0, kNext | kFirst})
+                                 .Desc(0, 1, {0x600, 32, 0, kTable | kFirst})
+                                 .Ops(kServeAll));
+  add("indirect_in_indirect", Seed(kIndirect, 8)
+                                  .Desc(0, 0, {0x600, 16, 0, kTable | kFirst})
+                                  .Desc(0x600, 0, {0x600, 16, 0, kTable})
+                                  .Ops(kServeAll));
+  add("all_round_the_ring", Seed(0, 2)
+                                .Desc(0, 0, {0x800, 8, 0, kNext | kFirst})
+                                .Desc(0, 1, {0x800, 8, 0, kNext | kFirst})
+                                .Ops(kServeAll));
+  add("goes_on_where_nothing_is",
+      Seed(0, 4).Desc(0, 0, {0x800, 8, 0, kNext | kFirst}).Ops(kServeAll));
+  add("too_many_available",
+      Seed(0, 1)
+          .Desc(0, 0, {0x800, 8, 0, kFirst})
+          .Ops({kPop, Operation(kAdvanceAvail, 0), kEnable, kPop}));
+  add("buffer_past_the_end",
+      Seed(0, 8).Desc(0, 0, {0x7ff8, 16, 0, kWrite | kFirst}).Ops(kServeAll));
+  add("buffer_wraps", Seed(0, 8)
+                          .Desc(0, 0, {0xfffffffffffffff8, 16, 0, kFirst})
+                          .Ops(kServeAll));
+  add("read_only", Seed(0, 8)
+                       .Desc(0, 0, {0x8000, 8, 0, kNext | kFirst})
+                       .Desc(0, 1, {0x8010, 8, 0, kWrite | kFirst})
+                       .Ops(kServeAll));
+  // The device writes into its own ring on the guest's behalf.
+  add("buffer_is_the_ring", Seed(kEventIdx, 4)
+                                .Desc(0, 0, {0, 0x48, 0, kWrite | kFirst})
+                                .Desc(0, 1, {0, 0x48, 0, kWrite | kFirst})
+                                .Ops(kServeAll));
+  add("bus_master_off", Seed(0, 2)
+                            .Desc(0, 0, {0x800, 8, 0, kWrite | kFirst})
+                            .Desc(0, 1, {0x800, 8, 0, kWrite | kFirst})
+                            .Ops({kPop, Operation(kGate, 1), kCompleteNewest,
+                                  kPop, kReset, kGate, kReset, kPop}));
+  add("descriptors_change_while_owed",
+      Seed(kEventIdx, 4)
+          .Desc(0, 0, {0x800, 8, 0, kWrite | kFirst})
+          .Desc(0, 1, {0x900, 8, 1, kWrite | kFirst})
+          .Ops({kPopAll, Operation(kRotateDesc, 1), kCopy, kCompleteNewest,
+                kPopAll}));
+  return seeds;
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(PackedVirtqueueSeedTest, CorpusHoldsTheSeedsAsTheyAreMadeToday) {
+  for (const auto& [name, bytes] : Seeds()) {
+    EXPECT_TRUE(ReadFile(kFolder + name) == bytes) << name;
+  }
+}
+
+}  // namespace
+
+bool WriteSeeds(const std::string& folder) {
+  for (const auto& [name, bytes] : Seeds()) {
+    std::ofstream file(folder + "/" + name, std::ios::binary);
+    if (!(file << bytes)) return false;
+  }
+  return true;
+}
+
+}  // namespace vmsg::virtio::fuzz
+
+int main(int argc, char** argv) {
+  constexpr std::string_view kWriteFlag = "--write=";
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument.substr(0, kWriteFlag.size()) == kWriteFlag) {
+      const std::string folder(argument.substr(kWriteFlag.size()));
+      return vmsg::virtio::fuzz::WriteSeeds(folder) ? 0 : 1;
+    }
+  }
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,130 @@
+// The two sides of a queue on two threads, for tests of either ring format.
+
+#ifndef VMSG_DEVICES_VIRTIO_QUEUE_RACE_HARNESS_H_
+#define VMSG_DEVICES_VIRTIO_QUEUE_RACE_HARNESS_H_
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <utility>
+
+#include "devices/virtio/features.h"
+#include "devices/virtio/little_endian.h"
+#include "devices/virtio/queue/virtqueue.h"
+#include "devices/virtio/testing/test_memory.h"
+#include "vmm/memory/dma_space.h"
+
+namespace vmsg::virtio {
+
+// Levels, as a doorbell and an interrupt are.
+struct Bells {
+  std::atomic<bool> kick{false};
+  std::atomic<bool> interrupt{false};
+};
+
+// Echoes: each request is one readable and one writable word.
+inline void RunDevice(TestMemory* memory, Virtqueue* queue, uint32_t requests,
+                      Bells* bells) {
+  uint32_t served = 0;
+  while (served < requests) {
+    if (!bells->kick.exchange(false)) {
+      std::this_thread::yield();
+      continue;
+    }
+    do {
+      DescriptorChain chain;
+      while (queue->Pop(&chain) == Virtqueue::PopResult::kChain) {
+        std::array<std::byte, 4> word;
+        size_t copied = 0;
+        ASSERT_EQ(chain.Read(memory->dma(), 0, word, &copied),
+                  vmm::DmaResult::kOk);
+        ASSERT_EQ(chain.Write(memory->dma(), 0, word, &copied),
+                  vmm::DmaResult::kOk);
+        queue->Complete(std::move(chain), 4);
+        ++served;
+        if (served % 3 == 0 && queue->ShouldNotify()) bells->interrupt = true;
+      }
+      if (queue->ShouldNotify()) bells->interrupt = true;
+    } while (queue->EnableNotifications());
+    ASSERT_EQ(queue->fault(), QueueFault::kNone);
+  }
+}
+
+// A driver and a device with `features` and a queue of `size`. A lost kick or a
+// lost interrupt hangs: each side sleeps unless it was told.
+template <typename Driver>
+void EchoAcrossThreads(uint32_t size, const Features& features) {
+  constexpr uint32_t kRequests = 20000;
+  TestMemory memory;
+  Driver driver(memory.memory(), TestMemory::kRam, size,
+                features.Has(kFeatureEventIdx));
+  auto queue =
+      *CreateVirtqueue(0, driver.config(), size, features, memory.dma());
+  Bells bells;
+  std::thread device(
+      [&] { RunDevice(&memory, queue.get(), kRequests, &bells); });
+
+  vmm::DmaSpace guest(memory.memory());
+  uint32_t sent = 0;
+  uint32_t received = 0;
+  const auto slot_of = [size](uint32_t request) {
+    return vmm::GuestAddress{TestMemory::kBuffers.value +
+                             8 * (request % (size / 2))};
+  };
+  while (received < kRequests) {
+    while (sent < kRequests && sent - received < size / 2) {
+      const vmm::GuestAddress in = slot_of(sent);
+      std::array<std::byte, 4> word;
+      StoreLittle<uint32_t>(sent, word);
+      ASSERT_EQ(guest.Write(in, word), vmm::DmaResult::kOk);
+      const typename Driver::Buffer buffers[] = {{in, 4},
+                                                 {{in.value + 4}, 4, true}};
+      ASSERT_TRUE(driver.Add(buffers).has_value());
+      ++sent;
+    }
+    if (driver.ShouldKick()) bells.kick = true;
+    bool any = false;
+    while (const auto used = driver.TakeUsed()) {
+      any = true;
+      EXPECT_EQ(used->length, 4u);
+      std::array<std::byte, 4> word;
+      ASSERT_EQ(guest.Read({slot_of(received).value + 4}, word),
+                vmm::DmaResult::kOk);
+      ASSERT_EQ(LoadLittle<uint32_t>(std::span<const std::byte, 4>(word)),
+                received);
+      ++received;
+    }
+    if (any || received == kRequests || driver.EnableInterrupts()) continue;
+    while (!bells.interrupt.exchange(false)) std::this_thread::yield();
+  }
+  device.join();
+  EXPECT_EQ(driver.bad_used(), 0u);
+}
+
+// What a chain promises, whatever the guest does meanwhile.
+inline void ExpectInvariants(const DescriptorChain& chain,
+                             const Virtqueue& queue) {
+  ASSERT_TRUE(chain.valid());
+  ASSERT_GE(chain.readable().size() + chain.writable().size(), 1u);
+  ASSERT_LE(chain.readable().size() + chain.writable().size(), queue.size());
+  uint64_t readable = 0;
+  for (const Segment& segment : chain.readable()) {
+    ASSERT_NE(segment.length, 0u);
+    readable += segment.length;
+  }
+  uint64_t writable = 0;
+  for (const Segment& segment : chain.writable()) {
+    ASSERT_NE(segment.length, 0u);
+    writable += segment.length;
+  }
+  ASSERT_EQ(readable, chain.readable_bytes());
+  ASSERT_EQ(writable, chain.writable_bytes());
+  ASSERT_LE(queue.owed(), queue.size());
+}
+
+}  // namespace vmsg::virtio
+
+#endif  // VMSG_DEVICES_VIRTIO_QUEUE_RACE_HARNESS_H_
