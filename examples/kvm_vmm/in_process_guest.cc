@@ -3,10 +3,14 @@
 #include <atomic>
 #include <deque>
 #include <span>
+#include <string>
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "guest/driver/error.h"
 #include "guest/driver/testing/in_process_platform.h"
+#include "guest/payload/command_line.h"
 #include "guest/payload/entropy_program.h"
 #include "vmm/base/mutex.h"
 
@@ -53,11 +57,12 @@ class ProgramConsole final : public guest::Console {
 class InProcessGuest final : public GuestRunner {
  public:
   InProcessGuest(std::unique_ptr<guest::InProcessPlatform> platform,
+                 const guest::EntropyProgramOptions& program,
                  ConsoleOutput console)
       : platform_(std::move(platform)),
         console_(platform_.get(), std::move(console)),
         program_(std::make_unique<guest::EntropyProgram>(platform_.get(),
-                                                         &console_)) {}
+                                                         &console_, program)) {}
   ~InProcessGuest() override { Stop(); }
 
   std::string_view accel() const override { return "in-process"; }
@@ -99,14 +104,21 @@ class InProcessGuest final : public GuestRunner {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GuestRunner>> CreateInProcessGuest(
-    uint64_t memory_bytes, GuestRunner::ConsoleOutput console) {
+    std::string_view command_line, uint64_t memory_bytes,
+    GuestRunner::ConsoleOutput console) {
+  guest::EntropyProgramOptions program;
+  if (guest::ApplyCommandLine(command_line, &program) != guest::Error::kNone) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the guest's program does not know what \"",
+                     std::string(command_line), "\" means"));
+  }
   guest::InProcessPlatform::Options options;
   options.ram = {{0}, memory_bytes};
   options.ecam = kEcamBase;
   absl::StatusOr<std::unique_ptr<guest::InProcessPlatform>> platform =
       guest::InProcessPlatform::Create(std::move(options));
   if (!platform.ok()) return platform.status();
-  return std::make_unique<InProcessGuest>(std::move(*platform),
+  return std::make_unique<InProcessGuest>(std::move(*platform), program,
                                           std::move(console));
 }
 

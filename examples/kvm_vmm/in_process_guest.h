@@ -6,16 +6,19 @@
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "examples/kvm_vmm/guest_runner.h"
 
 namespace vmsg::example {
 
-// The devices are the same, and the program and its console are those of the
-// bare-metal guest; there is no processor, so no isolation.
+// The devices are the same, and the program, its command line and its console
+// are those of the bare-metal guest; there is no processor, so no isolation.
+//   InvalidArgument  a word of the command line (guest/payload/protocol.md).
 absl::StatusOr<std::unique_ptr<GuestRunner>> CreateInProcessGuest(
-    uint64_t memory_bytes, GuestRunner::ConsoleOutput console);
+    std::string_view command_line, uint64_t memory_bytes,
+    GuestRunner::ConsoleOutput console);
 
 }  // namespace vmsg::example
 

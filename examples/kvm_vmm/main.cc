@@ -74,7 +74,8 @@ absl::StatusOr<std::unique_ptr<GuestRunner>> CreateGuest(
     std::cerr << "kvm_vmm: " << guest.status().message()
               << "; the guest runs in-process instead\n";
   }
-  return CreateInProcessGuest(options.memory_bytes, PrintConsole);
+  return CreateInProcessGuest(options.command_line, options.memory_bytes,
+                              PrintConsole);
 }
 
 std::string StatsJson(const GuestRunner& guest, const Machine& machine,

@@ -85,7 +85,7 @@ ParsedOptions ParseOptions(int argc, const char* const* argv) {
                  "used in-process)");
   app.add_option("--initrd", options.initrd, "Initramfs for Linux");
   app.add_option("--append", options.command_line,
-                 "Command line of the guest's kernel");
+                 "Command line of the guest");
   app.add_option("--smp", options.vcpus, "Processors of the guest")
       ->check(CLI::Range(1, 64))
       ->default_str("1");

@@ -382,7 +382,9 @@ void EntropyProgram::Read(Device* device, uint32_t bytes) {
     requests += piece_requests;
   }
   device->total_bytes += done;
-  if (error != Error::kNone) FailAt("read", error, device->place);
+  if (error != Error::kNone) {
+    FailAt("read", error, device->place, device->rng.queue_fault());
+  }
   Print(PlaceLine("entropy", device->place)
             .Number("bytes", done)
             .Number("requests", requests)
@@ -405,14 +407,17 @@ void EntropyProgram::Fail(const char* what, Error error) {
   Print(Line("error").Text("what", what).Text("error", ErrorName(error)));
 }
 
-void EntropyProgram::FailAt(const char* what, Error error, const Place& place) {
+void EntropyProgram::FailAt(const char* what, Error error, const Place& place,
+                            QueueFault fault) {
   failed_ = true;
-  Print(Line("error")
-            .Text("what", what)
-            .Text("error", ErrorName(error))
-            .Number("function", place.function)
-            .Number("fifo", place.fifo)
-            .Number("slot", place.slot));
+  Line line("error");
+  line.Text("what", what)
+      .Text("error", ErrorName(error))
+      .Number("function", place.function)
+      .Number("fifo", place.fifo)
+      .Number("slot", place.slot);
+  if (fault != QueueFault::kNone) line.Text("fault", QueueFaultName(fault));
+  Print(line);
 }
 
 void EntropyProgram::Report() {

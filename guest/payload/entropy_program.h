@@ -141,7 +141,8 @@ class EntropyProgram {
   void Print(Line line) { console_->Write(line.Finish()); }
   static Line PlaceLine(const char* word, const Place& place);
   void Fail(const char* what, Error error);
-  void FailAt(const char* what, Error error, const Place& place);
+  void FailAt(const char* what, Error error, const Place& place,
+              QueueFault fault = QueueFault::kNone);
   void Report();
 
   Channel& channel(const Place& place) {

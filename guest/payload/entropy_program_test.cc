@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "guest/driver/features.h"
 #include "guest/driver/message.h"
 #include "guest/driver/shared_memory.h"
 #include "guest/driver/testing/fake_device.h"
@@ -88,7 +89,8 @@ class EntropyProgramTest : public testing::Test {
     Step([this] { console_.input = "poweroff\n"; });
     auto program = std::make_unique<EntropyProgram>(
         &platform_, &console_,
-        EntropyProgramOptions{.read_bytes = 256, .timeout_ns = 10'000'000});
+        EntropyProgramOptions{
+            .read_bytes = 256, .rng = rng_options_, .timeout_ns = 10'000'000});
     return program->Run();
   }
   size_t Lines(std::string_view start) {
@@ -102,6 +104,7 @@ class EntropyProgramTest : public testing::Test {
   FakePlatform platform_;
   FakeDevice fake_;
   FakeConsole console_;
+  RngOptions rng_options_;
   std::deque<std::function<void()>> steps_;
 };
 
@@ -130,6 +133,38 @@ TEST_F(EntropyProgramTest, PrintsTheLinesOfTheProtocol) {
   EXPECT_EQ(Lines("interrupts function=0 vector0="), 1u);
   EXPECT_EQ(Lines("memory used="), 1u);
   EXPECT_EQ(console_.lines.back(), "vmsg-guest: end result=ok\n");
+}
+
+TEST_F(EntropyProgramTest, RingsArePackedWhereItIsToldToAndTheDeviceHasThem) {
+  rng_options_.features.Set(kFeatureRingPacked);
+  fake_.present = 1u << 5;
+  Step([this] { fake_.SendDeviceEvent(5, kDeviceRemoved); });
+  Step([this] {
+    fake_.offered |= uint64_t{1} << 34;
+    fake_.SendDeviceEvent(5, kDeviceReady);
+  });
+  EXPECT_TRUE(Run());
+  EXPECT_EQ(Lines("started function=0 fifo=0 slot=5 device=4"
+                  " features=0x0000000100000000\n"),
+            1u);
+  EXPECT_EQ(Lines("started function=0 fifo=0 slot=5 device=4"
+                  " features=0x0000000500000000\n"),
+            1u);
+  EXPECT_EQ(Lines("entropy function=0 fifo=0 slot=5 bytes=256 requests=1"
+                  " total=256 fnv1a=0x5cfbca074d82db25\n"),
+            2u);
+}
+
+TEST_F(EntropyProgramTest, DeviceThatBreaksItsQueueIsToldWhatItDid) {
+  fake_.present = 1u << 5;
+  fake_.on_avail = [this](uint32_t queue) {
+    fake_.PushUsed(queue, *fake_.PopAvailable(queue), 257);
+    fake_.SendUsed(queue);
+  };
+  EXPECT_FALSE(Run());
+  EXPECT_EQ(Lines("error what=read error=queue-broken function=0 fifo=0 slot=5"
+                  " fault=too-much-written\n"),
+            1u);
 }
 
 TEST_F(EntropyProgramTest, MachineWithoutFunctionsIsNoFailure) {
