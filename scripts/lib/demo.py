@@ -34,6 +34,7 @@ where there is none, an emulated machine provides it (tests/e2e/README.md).
 _ENTROPY_BYTES = 4096
 _PLACES = [('amp0', 0, 0), ('amp0', 1, 5)]
 _PATIENCE_SECONDS = 120
+_RING_PACKED_BIT = 34
 
 
 class DemoError(Exception):
@@ -146,6 +147,13 @@ def parse_line(line):
   return words[0], dict(pairs)
 
 
+def ring_format(started_lines):
+  """What the features of all started devices say: 'split', 'packed', 'mixed'."""
+  packed = {int(line['features'], 16) >> _RING_PACKED_BIT & 1
+            for line in started_lines}
+  return {(0,): 'split', (1,): 'packed'}.get(tuple(packed), 'mixed')
+
+
 def compare(entropy_lines, interrupt_lines, stats):
   """Holds what the guest says against what the VMM counted.
 
@@ -219,6 +227,7 @@ class Demo:
         '--stats=' + self._stats,
         '--device', 'virtio-msg-amp-pci,id=amp0,num-fifos=2,fifo-layout='
         + self._arguments.fifo_layout,
+        '--append=ring=' + self._arguments.ring,
     ]
     self._say('$ ' + ' '.join(command))
     guest = Guest(command, show=not self._arguments.quiet)
@@ -255,6 +264,9 @@ class Demo:
       self._control('list')
 
     guest.say('poweroff')
+    ring = ring_format(guest.lines('started'))
+    if ring != self._arguments.ring:
+      raise DemoError('the rings are %s' % ring)
     end, _ = guest.wait_for('end', position)
     code = guest.end()
     if end['result'] != 'ok' or code != 0:
@@ -269,6 +281,7 @@ class Demo:
     return {
         'accel': stats['accel'],
         'fifo_layout': self._arguments.fifo_layout,
+        'ring': ring,
         'guest': 'payload' if stats['accel'] == 'kvm' else 'driver',
         'entropy_bytes': int(readings[0]['total']),
         'entropy_fnv1a': readings[0]['fnv1a'],
@@ -319,11 +332,16 @@ def main():
       default='spsc',
       help='layout of the FIFO windows; the guest finds out (default: spsc)')
   parser.add_argument(
+      '--ring', choices=['split', 'packed'], default='split',
+      help='format of the virtqueues, which the guest chooses (default: split)')
+  parser.add_argument(
       '--quiet', action='store_true', help='print the last line only')
   arguments = parser.parse_args()
   if arguments.guest == 'linux':
-    if arguments.accel == 'in-process' or arguments.fifo_layout != 'spsc':
-      parser.error('Linux runs on KVM, and drives the layout spsc')
+    if (arguments.accel == 'in-process' or arguments.fifo_layout != 'spsc'
+        or arguments.ring != 'split'):
+      parser.error('Linux runs on KVM, and drives the layout spsc and split '
+                   'rings')
     return finish(demo_linux.run(arguments.quiet))
   folder = tempfile.mkdtemp(prefix='vmsg-demo.')
   demo = Demo(arguments, folder)
