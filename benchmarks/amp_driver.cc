@@ -33,8 +33,11 @@ AmpDriver::AmpDriver(const amp::AmpPciOptions& options, vmm::EventLoop* loop,
 
   VMSG_CHECK(function_.Open(platform_.get(), {where.device, where.function}) ==
              guest::Error::kNone);
-  fifo_.emplace(function_.window(0));
-  VMSG_CHECK(fifo_->Attach());
+  VMSG_CHECK(function_.num_fifos() == options.num_fifos);
+  for (uint32_t n = 0; n < options.num_fifos; ++n) {
+    fifos_[n] = windows_[n].Open(function_.window(n));
+    VMSG_CHECK(fifos_[n]->Attach());
+  }
 }
 
 AmpDriver::~AmpDriver() {

@@ -1,16 +1,18 @@
-// AmpDriver: a virtio-msg-amp-pci function with the driver side on its FIFO 0,
+// AmpDriver: a virtio-msg-amp-pci function with the driver side on its FIFOs,
 // as a guest would bring it up, without a guest.
 
 #ifndef VMSG_BENCHMARKS_AMP_DRIVER_H_
 #define VMSG_BENCHMARKS_AMP_DRIVER_H_
 
+#include <array>
+#include <cstdint>
 #include <memory>
-#include <optional>
 
 #include "devices/virtio_msg_amp_pci/amp_pci_device.h"
 #include "guest/driver/amp_function.h"
-#include "guest/driver/spsc_fifo.h"
+#include "guest/driver/fifo.h"
 #include "guest/driver/testing/in_process_platform.h"
+#include "guest/driver/window_fifo.h"
 #include "vmm/event/event_loop.h"
 #include "vmm/interrupt/interrupt_controller.h"
 #include "vmm/pci/pci_host_bridge.h"
@@ -18,7 +20,7 @@
 namespace vmsg::bench {
 
 // PCI, BARs and MSI-X are the real ones, opened by guest/driver through ECAM.
-// The FIFO is reached through BAR 1 as the bus has mapped it. Failing to get
+// The FIFOs are reached through BAR 1 as the bus has mapped it. Failing to get
 // there fails a check.
 //
 // Threads: construction and destruction while the loop does not run. The
@@ -31,10 +33,11 @@ class AmpDriver {
   ~AmpDriver();
 
   amp::AmpPciDevice& device() { return *device_; }
-  // Attached.
-  guest::Fifo& fifo() { return *fifo_; }
-  void RingDoorbell() {
-    platform_->WriteMmio(function_.doorbell_address(0), 4, 1);
+  // For n below the function's number of FIFOs. Attached; where the layout has
+  // a handshake, the caller sees that through while the loop runs.
+  guest::Fifo& fifo(uint32_t n = 0) { return *fifos_[n]; }
+  void RingDoorbell(uint32_t n = 0) {
+    platform_->WriteMmio(function_.doorbell_address(n), 4, 1);
   }
 
  private:
@@ -42,7 +45,8 @@ class AmpDriver {
   std::unique_ptr<amp::AmpPciDevice> device_;
   std::unique_ptr<vmm::PciHostBridge> bridge_;
   guest::AmpFunction function_;
-  std::optional<guest::SpscFifo> fifo_;
+  std::array<guest::WindowFifo, guest::AmpFunction::kMaxFifos> windows_;
+  std::array<guest::Fifo*, guest::AmpFunction::kMaxFifos> fifos_ = {};
 };
 
 }  // namespace vmsg::bench

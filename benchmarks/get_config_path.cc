@@ -14,7 +14,6 @@
 namespace vmsg::bench {
 namespace {
 
-constexpr uint16_t kSlot = 0;
 constexpr uint32_t kConfigBytes = 16;
 constexpr uint32_t kServedBytes = 8;
 constexpr uint16_t kToken = 7;
@@ -45,84 +44,111 @@ CountingInterrupts::CreateMsiRoute() {
   return std::make_unique<Route>(&count_);
 }
 
-GetConfigPath::GetConfigPath(uint32_t packets_per_turn)
-    : packets_per_turn_(packets_per_turn),
-      turns_(kBatch / packets_per_turn),
-      driver_({.num_fifos = 1, .max_packets_per_wakeup = packets_per_turn},
+GetConfigPath::GetConfigPath(const Options& options)
+    : options_(options),
+      turns_(kBatch / options.packets_per_turn),
+      driver_({.num_fifos = options.fifos,
+               .fifo_layout = options.layout,
+               .max_packets_per_wakeup = options.packets_per_turn},
               &loop_, &interrupts_) {
-  VMSG_CHECK(kBatch % packets_per_turn == 0);
+  VMSG_CHECK(kBatch % options_.packets_per_turn == 0);
   // The channel notes that it was connected, and would reset a device.
   loop_.RunUntilIdle();
-  PlugDevice();
+  Join();
+  PlugDevices();
   // The first turns.
-  for (uint32_t i = 0; i < packets_per_turn_; ++i) PutOne(Range::kServed);
-  driver_.fifo().CommitSent();
+  for (uint32_t i = 0; i < options_.packets_per_turn; ++i) {
+    PutOne(i, Range::kServed);
+  }
+  fifo().CommitSent();
   loop_.RunWatches();
   guest::Packet packet;
-  for (uint32_t i = 0; i < packets_per_turn_; ++i) {
-    VMSG_CHECK(driver_.fifo().Receive(&packet));
+  for (uint32_t i = 0; i < options_.packets_per_turn; ++i) {
+    VMSG_CHECK(fifo().Receive(&packet));
   }
-  driver_.fifo().CommitReceived();
+  fifo().CommitReceived();
 }
 
 GetConfigPath::~GetConfigPath() = default;
 
-void GetConfigPath::PlugDevice() {
-  virtio::DummyOptions options;
-  options.config_size = kConfigBytes;
-  VMSG_CHECK(
-      driver_.device()
-          .bus(0)
-          ->Plug(kSlot, 1,
-                 std::make_unique<amp::VirtioPluggable>(
-                     std::make_unique<virtio::DummyDevice>(options, &loop_)))
-          .ok());
-  // The driver shows that it knows the device, and drops what the bus says to
-  // that: after it there is nothing but answers.
-  std::array<std::byte, guest::kHeaderBytes> ask;
-  VMSG_CHECK(guest::EncodeGetDeviceInfo(kSlot, ask) == ask.size());
-  Send(driver_.fifo(), ask);
-  driver_.fifo().CommitSent();
-  loop_.RunUntilIdle();
-  loop_.RunWatches();
-  loop_.RunUntilIdle();
-  guest::Packet packet;
-  while (driver_.fifo().Receive(&packet)) {
+// The handshake, in layouts that have one.
+void GetConfigPath::Join() {
+  constexpr int kSteps = 10;  // many more than it takes
+  for (uint32_t n = 0; n < options_.fifos; ++n) {
+    guest::Fifo& joining = driver_.fifo(n);
+    for (int i = 0; i < kSteps && joining.state() != guest::FifoState::kRunning;
+         ++i) {
+      while (joining.Step()) {
+      }
+      loop_.RunWatches();
+      loop_.RunUntilIdle();
+    }
+    VMSG_CHECK(joining.state() == guest::FifoState::kRunning);
   }
-  driver_.fifo().CommitReceived();
 }
 
-void GetConfigPath::PutOne(Range range) {
-  std::array<std::byte, 16> request;
+void GetConfigPath::PlugDevices() {
+  virtio::DummyOptions dummy;
+  dummy.config_size = kConfigBytes;
+  for (uint32_t slot = 0; slot < options_.devices; ++slot) {
+    VMSG_CHECK(
+        driver_.device()
+            .bus(options_.fifos - 1)
+            ->Plug(slot, 1,
+                   std::make_unique<amp::VirtioPluggable>(
+                       std::make_unique<virtio::DummyDevice>(dummy, &loop_)))
+            .ok());
+  }
+  // The driver shows that it knows the devices, and drops what the bus says to
+  // that: after it there is nothing but answers.
+  for (uint32_t slot = 0; slot < options_.devices; ++slot) {
+    std::array<std::byte, guest::kHeaderBytes> ask;
+    VMSG_CHECK(guest::EncodeGetDeviceInfo(static_cast<uint16_t>(slot), ask) ==
+               ask.size());
+    Send(fifo(), ask);
+    fifo().CommitSent();
+    loop_.RunUntilIdle();
+    loop_.RunWatches();
+    loop_.RunUntilIdle();
+    guest::Packet packet;
+    while (fifo().Receive(&packet)) {
+    }
+    fifo().CommitReceived();
+  }
+}
+
+void GetConfigPath::PutOne(uint32_t request, Range range) {
+  std::array<std::byte, 16> message;
   const bool served = range == Range::kServed;
-  const size_t size = guest::EncodeGetConfig(
-      kSlot, served ? 0 : kConfigBytes, served ? kServedBytes : 4, request);
-  VMSG_CHECK(size == request.size());
-  guest::SetToken(request, kToken);
-  Send(driver_.fifo(), request);
+  const size_t size =
+      guest::EncodeGetConfig(SlotOf(request), served ? 0 : kConfigBytes,
+                             served ? kServedBytes : 4, message);
+  VMSG_CHECK(size == message.size());
+  guest::SetToken(message, kToken);
+  Send(fifo(), message);
 }
 
 void GetConfigPath::Put(Range range) {
-  for (uint32_t i = 0; i < kBatch; ++i) PutOne(range);
-  driver_.fifo().CommitSent();
+  for (uint32_t i = 0; i < kBatch; ++i) PutOne(i, range);
+  fifo().CommitSent();
 }
 
 void GetConfigPath::Take(Range range) {
   guest::Packet packet;
   for (uint32_t i = 0; i < kBatch; ++i) {
-    VMSG_CHECK(driver_.fifo().Receive(&packet), "an answer is missing");
+    VMSG_CHECK(fifo().Receive(&packet), "an answer is missing");
     guest::Header header;
     guest::ConfigData config;
     VMSG_CHECK(
         guest::DecodeHeader(packet.bytes, guest::kPacketBytes, &header) &&
         header.is_response() && !header.is_bus() && header.token == kToken &&
-        header.msg_id == guest::kMsgGetConfig && header.dev_num == kSlot);
+        header.msg_id == guest::kMsgGetConfig && header.dev_num == SlotOf(i));
     VMSG_CHECK(guest::DecodeConfig(
         std::span(packet.bytes).first(header.msg_size), &config));
     VMSG_CHECK(config.length == (range == Range::kServed ? kServedBytes : 0));
   }
-  VMSG_CHECK(!driver_.fifo().Receive(&packet), "more than was asked for");
-  driver_.fifo().CommitReceived();
+  VMSG_CHECK(!fifo().Receive(&packet), "more than was asked for");
+  fifo().CommitReceived();
 }
 
 }  // namespace vmsg::bench

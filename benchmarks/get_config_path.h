@@ -9,6 +9,8 @@
 #include "absl/status/statusor.h"
 #include "benchmarks/amp_driver.h"
 #include "benchmarks/call_loop.h"
+#include "devices/virtio_msg_amp_pci/amp_pci_device.h"
+#include "guest/driver/fifo.h"
 #include "guest/driver/spsc_fifo.h"
 #include "vmm/interrupt/interrupt_controller.h"
 
@@ -47,9 +49,18 @@ class GetConfigPath {
     kRefused,  // 4 bytes at the end of the configuration space
   };
 
-  // `packets_per_turn` divides kBatch. 1: each request has a turn, is published
-  // and interrupts by itself, as for a driver that waits for each answer.
-  explicit GetConfigPath(uint32_t packets_per_turn);
+  struct Options {
+    // Divides kBatch. 1: each request has a turn, is published and interrupts
+    // by itself, as for a driver that waits for each answer.
+    uint32_t packets_per_turn = 1;
+    amp::FifoLayout layout = amp::FifoLayout::kSpsc;
+    // All have a driver; the requests go to the last one.
+    uint32_t fifos = 1;
+    // On that FIFO; the requests go to one after the other.
+    uint32_t devices = 1;
+  };
+
+  explicit GetConfigPath(const Options& options);
   ~GetConfigPath();
 
   void Put(Range range);
@@ -62,10 +73,15 @@ class GetConfigPath {
   uint64_t interrupts() const { return interrupts_.count(); }
 
  private:
-  void PutOne(Range range);
-  void PlugDevice();
+  guest::Fifo& fifo() { return driver_.fifo(options_.fifos - 1); }
+  uint16_t SlotOf(uint32_t request) const {
+    return static_cast<uint16_t>(request % options_.devices);
+  }
+  void PutOne(uint32_t request, Range range);
+  void Join();
+  void PlugDevices();
 
-  const uint32_t packets_per_turn_;
+  const Options options_;
   const uint32_t turns_;
   CallLoop loop_;
   CountingInterrupts interrupts_;

@@ -11,7 +11,9 @@ namespace {
 
 using Range = GetConfigPath::Range;
 
-class GetConfigPathTest : public ::testing::TestWithParam<uint32_t> {};
+using Options = GetConfigPath::Options;
+
+class GetConfigPathTest : public ::testing::TestWithParam<Options> {};
 
 // Take() looks at each answer.
 TEST_P(GetConfigPathTest, EachRequestGetsItsAnswer) {
@@ -28,7 +30,8 @@ TEST_P(GetConfigPathTest, ATurnInterruptsOnce) {
   const uint64_t before = path.interrupts();
   path.Put(Range::kServed);
   path.Answer();
-  EXPECT_EQ(path.interrupts() - before, GetConfigPath::kBatch / GetParam());
+  EXPECT_EQ(path.interrupts() - before,
+            GetConfigPath::kBatch / GetParam().packets_per_turn);
   path.Take(Range::kServed);
 }
 
@@ -64,8 +67,20 @@ TEST(AllocationCountTest, CountsEachKindOfNew) {
   ::operator delete[](aligned_several, kAlignment);
 }
 
-INSTANTIATE_TEST_SUITE_P(PacketsPerTurn, GetConfigPathTest,
-                         ::testing::Values(1, GetConfigPath::kBatch));
+constexpr amp::FifoLayout kShmemV1 = amp::FifoLayout::kShmemV1;
+
+INSTANTIATE_TEST_SUITE_P(
+    Options, GetConfigPathTest,
+    ::testing::Values(Options{.packets_per_turn = 1},
+                      Options{.packets_per_turn = GetConfigPath::kBatch},
+                      Options{.packets_per_turn = 1, .layout = kShmemV1},
+                      Options{.packets_per_turn = GetConfigPath::kBatch,
+                              .layout = kShmemV1},
+                      Options{.packets_per_turn = 1, .fifos = 8, .devices = 32},
+                      Options{.packets_per_turn = 1,
+                              .layout = kShmemV1,
+                              .fifos = 8,
+                              .devices = 32}));
 
 }  // namespace
 }  // namespace vmsg::bench

@@ -17,8 +17,8 @@ using Range = GetConfigPath::Range;
 constexpr int kBatches = 32;
 
 void BM_GetConfig(benchmark::State& state, Range range,
-                  uint32_t packets_per_turn) {
-  GetConfigPath path(packets_per_turn);
+                  GetConfigPath::Options options) {
+  GetConfigPath path(options);
   uint64_t allocations = 0;
   for (auto _ : state) {
     path.Put(range);
@@ -36,18 +36,28 @@ void BM_GetConfig(benchmark::State& state, Range range,
   state.counters["allocations"] = static_cast<double>(allocations) / requests;
 }
 
-BENCHMARK_CAPTURE(BM_GetConfig, served, Range::kServed, 1)
+constexpr GetConfigPath::Options kOneByOne;
+constexpr GetConfigPath::Options kShmemOneByOne = {
+    .layout = amp::FifoLayout::kShmemV1};
+constexpr GetConfigPath::Options kInABatch = {.packets_per_turn =
+                                                  GetConfigPath::kBatch};
+
+BENCHMARK_CAPTURE(BM_GetConfig, served, Range::kServed, kOneByOne)
     ->Iterations(kBatches)
     ->UseManualTime();
-BENCHMARK_CAPTURE(BM_GetConfig, refused, Range::kRefused, 1)
+BENCHMARK_CAPTURE(BM_GetConfig, refused, Range::kRefused, kOneByOne)
     ->Iterations(kBatches)
     ->UseManualTime();
-BENCHMARK_CAPTURE(BM_GetConfig, served_batch, Range::kServed,
-                  GetConfigPath::kBatch)
+BENCHMARK_CAPTURE(BM_GetConfig, served_shmem, Range::kServed, kShmemOneByOne)
     ->Iterations(kBatches)
     ->UseManualTime();
-BENCHMARK_CAPTURE(BM_GetConfig, refused_batch, Range::kRefused,
-                  GetConfigPath::kBatch)
+BENCHMARK_CAPTURE(BM_GetConfig, refused_shmem, Range::kRefused, kShmemOneByOne)
+    ->Iterations(kBatches)
+    ->UseManualTime();
+BENCHMARK_CAPTURE(BM_GetConfig, served_batch, Range::kServed, kInABatch)
+    ->Iterations(kBatches)
+    ->UseManualTime();
+BENCHMARK_CAPTURE(BM_GetConfig, refused_batch, Range::kRefused, kInABatch)
     ->Iterations(kBatches)
     ->UseManualTime();
 

@@ -149,28 +149,73 @@ class RequestMeasurement:
     ]
 
 
+def count_instructions(bench, *arguments):
+  """Instructions of one GET_CONFIG request, counted by callgrind.
+
+  Args:
+    bench: a Bench.
+    *arguments: of request_instructions.
+  """
+  output = os.path.join(bench.folder, 'callgrind')
+  requests = int(bench.run(
+      'valgrind', '--tool=callgrind', '--toggle-collect=' + _COUNTED,
+      '--callgrind-out-file=' + output, bench.program('request_instructions'),
+      *arguments))
+  with open(output, encoding='utf-8') as file:
+    return bench_parse.callgrind_instructions(file.read()) / requests
+
+
+def _without_valgrind(name):
+  return Result(name, 'instructions', target=Target(AT_MOST, _INSTRUCTION_GROWTH),
+                unmeasured='not measured: valgrind is missing')
+
+
 class InstructionMeasurement:
   """Instructions of a GET_CONFIG request against the recorded number."""
 
-  def __init__(self, name, which):
+  def __init__(self, name, kind, layout='spsc'):
     self.names = [name]
-    self._which = which
+    self._kind = kind
+    self._layout = layout
 
   def measure(self, bench):
     if shutil.which('valgrind') is None:
-      return [Result(self.names[0], 'instructions',
-                     target=Target(AT_MOST, _INSTRUCTION_GROWTH),
-                     unmeasured='not measured: valgrind is missing')]
-    output = os.path.join(bench.folder, 'callgrind.' + self._which)
-    requests = int(bench.run(
-        'valgrind', '--tool=callgrind', '--toggle-collect=' + _COUNTED,
-        '--callgrind-out-file=' + output,
-        bench.program('request_instructions'), self._which))
-    with open(output, encoding='utf-8') as file:
-      each = bench_parse.callgrind_instructions(file.read()) / requests
+      return [_without_valgrind(self.names[0])]
+    which = '%s, %s' % (self._kind, self._layout)
+    each = count_instructions(bench, self._kind, self._layout, '1', '1')
     if bench.record:
-      record_instructions(self._which, each)
-    return [compare_instructions(self.names[0], each, recorded(self._which))]
+      record_instructions(which, each)
+    return [compare_instructions(self.names[0], each, recorded(which))]
+
+
+class ScaleMeasurement:
+  """Instructions of a request do not depend on how much else is there."""
+
+  _FIFOS_AND_DEVICES = [('1', '32'), ('8', '1'), ('8', '32')]
+
+  def __init__(self, name, layout):
+    self.names = ['%s, %s fifos, %s devices' % (name, fifos, devices)
+                  for fifos, devices in self._FIFOS_AND_DEVICES]
+    self._layout = layout
+
+  def measure(self, bench):
+    if shutil.which('valgrind') is None:
+      return [_without_valgrind(name) for name in self.names]
+    alone = count_instructions(bench, 'served', self._layout, '1', '1')
+    return [
+        compare_scales(
+            name, count_instructions(bench, 'served', self._layout, *many),
+            alone) for name, many in zip(self.names, self._FIFOS_AND_DEVICES)
+    ]
+
+
+def compare_scales(name, many, alone):
+  """Returns the Result for a count with much else there, and one without."""
+  return Result(
+      name, 'instructions', value=many, baseline=alone, samples=1,
+      # Either way round: the promise is that it is the same.
+      ratio=max(many / alone, alone / many),
+      target=Target(AT_MOST, _INSTRUCTION_GROWTH))
 
 
 def _instructions_path():
@@ -284,10 +329,18 @@ _MEASUREMENTS = [
         note=_BATCHED),
     RequestMeasurement('get_config/served', 'served', True),
     RequestMeasurement('get_config/refused', 'refused', True),
+    RequestMeasurement('get_config/shmem/served', 'served_shmem', True),
+    RequestMeasurement('get_config/shmem/refused', 'refused_shmem', True),
     RequestMeasurement('get_config/served_in_a_batch', 'served_batch', False),
     RequestMeasurement('get_config/refused_in_a_batch', 'refused_batch', False),
     InstructionMeasurement('get_config/served, instructions', 'served'),
     InstructionMeasurement('get_config/refused, instructions', 'refused'),
+    InstructionMeasurement(
+        'get_config/shmem/served, instructions', 'served', 'shmem-v1'),
+    InstructionMeasurement(
+        'get_config/shmem/refused, instructions', 'refused', 'shmem-v1'),
+    ScaleMeasurement('get_config/served, instructions', 'spsc'),
+    ScaleMeasurement('get_config/shmem/served, instructions', 'shmem-v1'),
     SystemCallMeasurement('doorbell/system_calls'),
     TripleMeasurement(
         'doorbell/loop_cpu_per_ping', 'doorbell_benchmark', 'BM_LoopPerPing',

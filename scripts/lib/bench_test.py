@@ -76,9 +76,15 @@ class InstructionsTest(unittest.TestCase):
   def test_without_a_record_nothing_is_judged(self):
     self.assertIsNone(bench.compare_instructions('x', 900, None).met)
 
-  def test_both_paths_are_recorded_in_the_tree(self):
-    for which in ['served', 'refused']:
-      self.assertGreater(bench.recorded(which), 0)
+  def test_all_paths_are_recorded_in_the_tree(self):
+    for kind in ['served', 'refused']:
+      for layout in ['spsc', 'shmem-v1']:
+        self.assertGreater(bench.recorded('%s, %s' % (kind, layout)), 0)
+
+  def test_same_with_much_else_there_means_within_two_percent_both_ways(self):
+    self.assertIs(bench.compare_scales('x', 1020, 1000).met, True)
+    self.assertIs(bench.compare_scales('x', 1021, 1000).met, False)
+    self.assertIs(bench.compare_scales('x', 1000, 1021).met, False)
 
 
 class SelectTest(unittest.TestCase):
