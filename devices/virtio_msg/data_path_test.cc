@@ -17,6 +17,7 @@
 #include "devices/virtio/testing/fake_driver_queue.h"
 #include "devices/virtio_msg/message_bus.h"
 #include "devices/virtio_msg/message_link.h"
+#include "devices/virtio_msg/monitor/wire_monitor.h"
 #include "devices/virtio_msg/testing/bus_harness.h"
 #include "devices/virtio_msg/testing/wire.h"
 #include "gtest/gtest.h"
@@ -73,13 +74,15 @@ class CountingLink final : public MessageLink {
   uint8_t last_id = 0;
 };
 
-// A bus on a real loop; no harness, whose link would allocate.
+// A bus on a real loop, with a monitor; no harness, whose link would allocate.
 class DataPathTest : public testing::Test {
  protected:
   DataPathTest()
       : loop_(*vmm::EpollEventLoop::Create()),
         dma_(&memory_),
-        bus_("amp0/fifo0", {}, loop_.get(), &dma_, &link_, nullptr) {
+        monitor_({.name = "amp0/fifo0"}, &loop_->clock(), nullptr),
+        bus_("amp0/fifo0", {.traffic_observer = &monitor_}, loop_.get(), &dma_,
+             &link_, nullptr) {
     auto ram = vmm::MemoryBacking::CreateAnonymous(kBytes, "data_path_ram");
     EXPECT_OK(ram);
     EXPECT_OK(memory_.Add(
@@ -137,6 +140,7 @@ class DataPathTest : public testing::Test {
   vmm::GuestMemory memory_;
   vmm::DmaSpace dma_;
   CountingLink link_;
+  WireMonitor monitor_;
   MessageBus bus_;
 };
 

@@ -1,5 +1,6 @@
-// Numbers of the wire: offsets, ids and sizes. Only the codec and its tests
-// look at them. Source: virtio-msg-messages (revision 1, December 2025).
+// Numbers of the wire: offsets, ids and sizes. Only the codec, the monitor and
+// their tests look at them. Source: virtio-msg-messages (revision 1, December
+// 2025).
 
 #ifndef VMSG_DEVICES_VIRTIO_MSG_LAYOUT_H_
 #define VMSG_DEVICES_VIRTIO_MSG_LAYOUT_H_

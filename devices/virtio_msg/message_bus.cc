@@ -13,6 +13,7 @@
 #include "devices/virtio_msg/message.h"
 #include "devices/virtio_msg/outbox.h"
 #include "devices/virtio_msg/slot.h"
+#include "devices/virtio_msg/traffic_observer.h"
 #include "vmm/base/check.h"
 
 namespace vmsg::msg {
@@ -145,9 +146,11 @@ MessageBus::Impl::Impl(std::string name, const MessageBusOptions& options,
                .host = this},
       link_(link),
       log_(log_sink, &loop->clock(), std::move(name)),
-      outbox_(link, Outbox::Counters{.answered = &counters_.answered,
-                                     .events_sent = &counters_.events_sent,
-                                     .send_refused = &counters_.send_refused}),
+      outbox_(link,
+              Outbox::Counters{.answered = &counters_.answered,
+                               .events_sent = &counters_.events_sent,
+                               .send_refused = &counters_.send_refused},
+              options.traffic_observer),
       pacer_(loop, options.announce_pacing, [this] { RequestService(); }),
       event_wake_(loop->CreateWakeSource([this] { RequestService(); })),
       observer_wake_(loop->CreateWakeSource([this] { TellObserver(); })) {
@@ -162,6 +165,8 @@ MessageBus::Impl::Impl(std::string name, const MessageBusOptions& options,
 void MessageBus::Impl::Receive(std::span<const std::byte> bytes) {
   BeginBatch();
   counters_.received.Add();
+  TrafficObserver* const traffic = context_.options.traffic_observer;
+  if (traffic != nullptr) traffic->OnDriverMessage(bytes);
   Header header;
   DriverMessage message;
   const DecodeError error = DecodeFromDriver(context_.options.revision,
@@ -323,6 +328,9 @@ void MessageBus::Impl::RequestService() {
 
 void MessageBus::Impl::ResetAll() {
   const OperatorCall call(this);
+  if (context_.options.traffic_observer != nullptr) {
+    context_.options.traffic_observer->OnDriverReset();
+  }
   outbox_.Clear();
   pacer_.Reset();
   driver_seen_ = false;

@@ -20,12 +20,14 @@
 #include "devices/virtio_msg/message.h"
 #include "devices/virtio_msg/message_bus.h"
 #include "devices/virtio_msg/message_bus_fuzz_input.h"
+#include "devices/virtio_msg/monitor/wire_monitor.h"
 #include "devices/virtio_msg/testing/bus_harness.h"
 #include "devices/virtio_msg/testing/fake_link.h"
 #include "devices/virtio_msg/testing/wire.h"
 #include "vmm/base/check.h"
 #include "vmm/base/guest_address.h"
 #include "vmm/memory/dma_space.h"
+#include "vmm/testing/fake_clock.h"
 
 namespace vmsg::msg {
 namespace {
@@ -224,7 +226,9 @@ class Target {
     }
   }
 
-  BusHarness harness_;
+  vmm::FakeClock clock_;
+  WireMonitor monitor_{{.name = "amp0/fifo0"}, &clock_, nullptr};
+  BusHarness harness_{{.traffic_observer = &monitor_}};
   vmm::DmaSpace dma_;
   std::array<DummyDevice*, 32> devices_ = {};
   std::map<Number, std::deque<Owed>> owed_;

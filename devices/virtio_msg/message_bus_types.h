@@ -8,6 +8,7 @@
 #include <string>
 
 #include "devices/virtio_msg/codec.h"
+#include "devices/virtio_msg/traffic_observer.h"
 #include "vmm/base/clock.h"
 
 namespace vmsg::msg {
@@ -46,6 +47,8 @@ struct MessageBusOptions {
   // How long an EVENT_DEVICE keeps the next one back when the driver shows no
   // reaction: existing drivers hold a single buffer for bus messages.
   vmm::Duration announce_pacing = std::chrono::milliseconds(100);
+  // Sees all traffic; borrowed, outlives the bus. Null: nobody looks.
+  TrafficObserver* traffic_observer = nullptr;
 };
 
 struct UnplugOptions {

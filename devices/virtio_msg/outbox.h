@@ -10,6 +10,7 @@
 
 #include "devices/virtio_msg/codec.h"
 #include "devices/virtio_msg/message_link.h"
+#include "devices/virtio_msg/traffic_observer.h"
 #include "vmm/base/check.h"
 #include "vmm/base/counter.h"
 
@@ -28,9 +29,10 @@ class Outbox {
     vmm::OwnedCounter* send_refused;
   };
 
-  // Everything is borrowed and outlives the outbox.
-  Outbox(MessageLink* link, const Counters& counters)
-      : link_(link), counters_(counters) {}
+  // Everything is borrowed and outlives the outbox; `observer` may be null.
+  Outbox(MessageLink* link, const Counters& counters,
+         TrafficObserver* observer = nullptr)
+      : link_(link), counters_(counters), observer_(observer) {}
   Outbox(const Outbox&) = delete;
   Outbox& operator=(const Outbox&) = delete;
 
@@ -69,13 +71,17 @@ class Outbox {
 
  private:
   bool TrySend(std::span<const std::byte> message) {
-    if (link_->TrySend(message)) return true;
-    counters_.send_refused->Add();
-    return false;
+    if (!link_->TrySend(message)) {
+      counters_.send_refused->Add();
+      return false;
+    }
+    if (observer_ != nullptr) observer_->OnDeviceMessage(message);
+    return true;
   }
 
   MessageLink* const link_;
   const Counters counters_;
+  TrafficObserver* const observer_;
   std::array<std::byte, kMaxMessageBytes> owed_;
   size_t owed_bytes_ = 0;
 };

@@ -9,11 +9,13 @@
 #include "absl/status/status.h"
 #include "devices/virtio/testing/dummy_device.h"
 #include "devices/virtio_msg/message_bus.h"
+#include "devices/virtio_msg/monitor/wire_monitor.h"
 #include "devices/virtio_msg/testing/bus_harness.h"
 #include "devices/virtio_msg/testing/fake_link.h"
 #include "devices/virtio_msg/testing/single_buffer_driver.h"
 #include "gtest/gtest.h"
 #include "vmm/base/clock.h"
+#include "vmm/testing/fake_clock.h"
 
 namespace vmsg::msg {
 namespace {
@@ -27,7 +29,19 @@ class Storm {
  public:
   explicit Storm(uint64_t seed)
       : random_(seed),
+        monitor_({.name = "amp0/fifo0"}, &clock_, nullptr),
+        harness_({.traffic_observer = &monitor_}),
         driver_(seed + 1, &harness_.link(), &harness_.loop().clock()) {
+    monitor_.set_sink([this](const Violation& violation) {
+      // Drivers in the field reset the queues of a device that they leave,
+      // whether or not they have negotiated that.
+      if (violation.row == Row::kDrvRvq1) {
+        ++queue_resets_;
+        return;
+      }
+      ADD_FAILURE() << RowId(violation.row) << ", device " << violation.device
+                    << ": " << violation.text;
+    });
     // Some devices are there before the driver is.
     for (uint32_t slot = 0; slot < 4; ++slot) Plug(slot);
     driver_.Start();
@@ -92,6 +106,7 @@ class Storm {
   }
 
   const SingleBufferDriver& driver() const { return driver_; }
+  uint64_t queue_resets() const { return queue_resets_; }
   uint64_t unplugged() const { return unplugged_; }
 
  private:
@@ -133,6 +148,9 @@ class Storm {
   }
 
   std::mt19937_64 random_;
+  vmm::FakeClock clock_;
+  WireMonitor monitor_;
+  uint64_t queue_resets_ = 0;
   BusHarness harness_;
   SingleBufferDriver driver_;
   std::array<DummyDevice*, kSlots> devices_ = {};
@@ -150,6 +168,7 @@ TEST_P(StormTest, DriverAndBusAgreeWhenItIsOver) {
   // The storm was one.
   EXPECT_GT(storm.driver().probes(), 50u);
   EXPECT_GT(storm.driver().tear_downs(), 20u);
+  EXPECT_GT(storm.queue_resets(), 10u);
   EXPECT_GT(storm.unplugged(), 50u);
 }
 

@@ -42,7 +42,7 @@ void SingleBufferDriver::DoSomething() {
   if (device.state != State::kLive || device.in_flight) return;
   const uint16_t dev = static_cast<uint16_t>(slot);
   if (random_() % 2 == 0) {
-    link_->Enqueue(AvailEvent(dev, static_cast<uint32_t>(random_() % 3)));
+    link_->Enqueue(AvailEvent(dev, 0));
   } else {
     Ask(slot, GetConfigRequest(dev, 0, 4));
   }
@@ -151,15 +151,21 @@ void SingleBufferDriver::NextProbeStep(uint32_t slot, const Received& answer) {
     case 2:
       return Ask(slot, SetStatusRequest(dev, 3));
     case 3:
-      return Ask(slot, SetDriverFeaturesRequest(dev, 0, {0, 1}));
+      return Ask(slot, GetDeviceFeaturesRequest(dev, 0, 2));
     case 4:
-      return Ask(slot, SetStatusRequest(dev, 11));
+      if ((answer.u32(12) & 1) == 0) return Forget(slot);
+      return Ask(slot, SetDriverFeaturesRequest(dev, 0, {0, 1}));
     case 5:
-      if (answer.u32(0) != 11) return Forget(slot);
-      return Ask(slot, BusHarness::SetVqueueFor(dev, 0));
+      return Ask(slot, SetStatusRequest(dev, 11));
     case 6:
+      if (answer.u32(0) != 11) return Forget(slot);
       return Ask(slot, GetVqueueRequest(dev, 0));
     case 7:
+      if (answer.u32(4) == 0) return Forget(slot);  // no such queue
+      return Ask(slot, BusHarness::SetVqueueFor(dev, 0));
+    case 8:
+      return Ask(slot, GetVqueueRequest(dev, 0));
+    case 9:
       if (answer.u32(8) == 0) return Forget(slot);
       return Ask(slot, SetStatusRequest(dev, 15));
     default:
