@@ -13,6 +13,7 @@
 #include "guest/payload/command_line.h"
 #include "guest/payload/entropy_program.h"
 #include "vmm/base/mutex.h"
+#include "vmm/boot/ram_layout.h"
 
 namespace vmsg::example {
 namespace {
@@ -112,8 +113,12 @@ absl::StatusOr<std::unique_ptr<GuestRunner>> CreateInProcessGuest(
         absl::StrCat("the guest's program does not know what \"",
                      std::string(command_line), "\" means"));
   }
+  // What lies above the hole for PCI would be of no use to the program.
+  const absl::StatusOr<vmm::RamLayout> ram =
+      vmm::ComputeRamLayout(memory_bytes);
+  if (!ram.ok()) return ram.status();
   guest::InProcessPlatform::Options options;
-  options.ram = {{0}, memory_bytes};
+  options.ram = ram->low;
   options.ecam = kEcamBase;
   absl::StatusOr<std::unique_ptr<guest::InProcessPlatform>> platform =
       guest::InProcessPlatform::Create(std::move(options));

@@ -23,6 +23,7 @@ absl::StatusOr<std::unique_ptr<InProcessPlatform>> InProcessPlatform::Create(
   absl::StatusOr<std::shared_ptr<const vmm::MemoryBacking>> ram =
       vmm::MemoryBacking::CreateAnonymous(options.ram.size, "guest-ram");
   if (!ram.ok()) return ram.status();
+  const vmm::GuestAddress start = options.ram.start;
   vmm::MemoryRegion region;
   region.range = options.ram;
   region.backing = *ram;
@@ -32,6 +33,15 @@ absl::StatusOr<std::unique_ptr<InProcessPlatform>> InProcessPlatform::Create(
       !status.ok()) {
     return status;
   }
+  // On the bus, too, so that nothing else is put on top of it.
+  absl::StatusOr<std::unique_ptr<vmm::MmioMapping>> mapping =
+      platform->mmio_.MapMemory("RAM", platform->ram_, 0,
+                                platform->ram_->size());
+  if (!mapping.ok()) return mapping.status();
+  if (absl::Status status = (*mapping)->SetBase(start); !status.ok()) {
+    return status;
+  }
+  platform->ram_mapping_ = *std::move(mapping);
   return platform;
 }
 

@@ -36,6 +36,7 @@ namespace vmsg::guest {
 class InProcessPlatform final : public Platform {
  public:
   struct Options {
+    // Whole pages; nothing else can be mapped there.
     vmm::GuestRange ram{{0x100000}, 4 << 20};
     vmm::GuestAddress ecam{0xE0000000};
     // For BARs that nobody has placed; where PciHostBridge::AssignBars did it,
@@ -52,7 +53,7 @@ class InProcessPlatform final : public Platform {
     bool with_doorbells = true;
   };
 
-  // Errors are those of making the RAM.
+  // Errors are those of making the RAM and of mapping it.
   static absl::StatusOr<std::unique_ptr<InProcessPlatform>> Create(
       Options options);
 
@@ -115,6 +116,7 @@ class InProcessPlatform final : public Platform {
   vmm::GuestMemory memory_;
   Arena arena_;
   vmm::DispatchMmioBus mmio_;
+  std::unique_ptr<vmm::MmioMapping> ram_mapping_;
   vmm::InProcessInterruptController controller_;
   // Memory behind BARs that was mapped; it stays until the end.
   std::vector<vmm::DispatchMmioBus::Direct> mapped_;
