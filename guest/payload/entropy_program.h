@@ -25,35 +25,10 @@
 #include "guest/driver/virtio_device.h"
 #include "guest/driver/window_fifo.h"
 #include "guest/payload/command.h"
+#include "guest/payload/console.h"
 #include "guest/payload/line.h"
 
 namespace vmsg::guest {
-
-// Where lines go to and commands come from.
-//
-// Threads: the program's.
-class Console {
- public:
-  Console(const Console&) = delete;
-  Console& operator=(const Console&) = delete;
-
-  // A whole line, with its '\n'.
-  virtual void Write(std::span<const char> line) = 0;
-
-  // The next received character; false when there is none now. Its arrival
-  // counts as an interrupt of the platform (kAnyInterrupt).
-  virtual bool Read(char* c) = 0;
-
-  // True when the program is to stop where it is.
-  virtual bool closed() = 0;
-
-  // How often the platform has slept, for the report.
-  virtual uint64_t sleeps() = 0;
-
- protected:
-  Console() = default;
-  ~Console() = default;
-};
 
 struct EntropyProgramOptions {
   uint32_t read_bytes = 4096;  // read from each device once it is started
