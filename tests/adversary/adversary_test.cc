@@ -1,0 +1,139 @@
+// The whole catalogue of guest/adversary against the real device, in-process,
+// in each layout.
+
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <iterator>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <tuple>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "gtest/gtest.h"
+#include "guest/adversary/adversary_program.h"
+#include "guest/adversary/case.h"
+#include "guest/adversary/catalogue.h"
+#include "guest/adversary/thread_writer.h"
+#include "guest/payload/console.h"
+#include "tests/in_process/in_process_machine.h"
+
+namespace vmsg {
+namespace {
+
+constexpr size_t kLeastCases = 150;
+constexpr std::string_view kPrefix = "vmsg-guest: ";
+
+size_t OpenFiles() {
+  const std::filesystem::directory_iterator files("/proc/self/fd");
+  return static_cast<size_t>(std::distance(begin(files), end(files)));
+}
+
+// Plays the operator: resets FIFOs when asked to, and looks after each case
+// whether files were left open. All on the program's thread.
+class OperatorConsole final : public guest::Console {
+ public:
+  OperatorConsole(InProcessMachine* machine, std::string_view pattern)
+      : machine_(machine) {
+    Say(absl::StrCat("run ", std::string(pattern)));
+  }
+
+  void Write(std::span<const char> text) override {
+    const std::string line(text.begin(), text.end());
+    const auto starts = [&line](std::string_view word) {
+      return line.starts_with(
+          absl::StrCat(std::string(kPrefix), std::string(word)));
+    };
+    if (starts("want operator=reset-fifo function=0 fifo=0")) {
+      machine_->RunOn(0, 0,
+                      [this] { machine_->function(0)->bus(0)->ResetBus(); });
+      return Say("done");
+    }
+    if (starts("ready ")) {
+      open_files_ = OpenFiles();
+      return Say("next");
+    }
+    if (starts("error ")) ADD_FAILURE() << line;
+    if (!starts("case ")) return;
+    if (line.find(" result=fail") != std::string::npos) ADD_FAILURE() << line;
+    if (line.find(" result=skipped") == std::string::npos) {
+      EXPECT_EQ(OpenFiles(), open_files_) << line;
+    }
+    Say("next");
+  }
+  bool Read(char* c) override {
+    if (input_.empty()) return false;
+    *c = input_.front();
+    input_.pop_front();
+    return true;
+  }
+  bool closed() override { return false; }
+  uint64_t sleeps() override { return 0; }
+
+ private:
+  void Say(std::string_view line) {
+    input_.insert(input_.end(), line.begin(), line.end());
+    input_.push_back('\n');
+    machine_->platform()->Wake();
+  }
+
+  InProcessMachine* const machine_;
+  std::deque<char> input_;
+  size_t open_files_ = 0;
+};
+
+class AdversaryTest
+    : public testing::TestWithParam<std::tuple<amp::FifoLayout, uint32_t>> {};
+
+TEST_P(AdversaryTest, EachCaseEndsAsItsRowSays) {
+  const guest::Group group = guest::CatalogueGroup(std::get<1>(GetParam()));
+  const bool spsc = std::get<0>(GetParam()) == amp::FifoLayout::kSpsc;
+  if (group.layout == (spsc ? guest::Layout::kShmem : guest::Layout::kSpsc)) {
+    GTEST_SKIP() << "of the other layout";
+  }
+  InProcessMachine machine({.functions = 2,
+                            .num_fifos = 2,
+                            .fifo_layout = std::get<0>(GetParam()),
+                            .threads = true});
+  machine.Attach(0, 0, 5);
+  machine.Attach(0, 1, 0);
+  machine.Attach(1, 0, 31);
+  OperatorConsole console(&machine, group.name);
+  guest::ThreadWriter second_writer;
+  auto program = std::make_unique<guest::AdversaryProgram>(
+      machine.platform(), &console, &second_writer);
+  EXPECT_TRUE(program->Run());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Groups, AdversaryTest,
+    testing::Combine(testing::Values(amp::FifoLayout::kSpsc,
+                                     amp::FifoLayout::kShmemV1,
+                                     amp::FifoLayout::kShmemV1Packed),
+                     testing::Range(uint32_t{0}, guest::CatalogueGroups())),
+    [](const testing::TestParamInfo<AdversaryTest::ParamType>& row) {
+      const std::string group =
+          guest::CatalogueGroup(std::get<1>(row.param)).name;
+      return absl::StrCat(LayoutTestName({std::get<0>(row.param), row.index}),
+                          "_", absl::StrReplaceAll(group, {{"-", "_"}}));
+    });
+
+TEST(CatalogueTest, NamesAreUniqueAndThereAreEnough) {
+  std::set<std::string> names;
+  size_t cases = 0;
+  for (uint32_t i = 0; i < guest::CatalogueGroups(); ++i) {
+    const guest::Group group = guest::CatalogueGroup(i);
+    for (const guest::Case& one : group.cases) {
+      names.insert(absl::StrCat(group.name, "/", one.name));
+      ++cases;
+    }
+  }
+  EXPECT_EQ(names.size(), cases);
+  EXPECT_GE(cases, kLeastCases);
+}
+
+}  // namespace
+}  // namespace vmsg
