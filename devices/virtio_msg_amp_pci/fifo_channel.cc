@@ -85,7 +85,8 @@ void FifoChannel::ClearFunction() {
   fifo_->ClearWindow();
 }
 
-// --- The loop. Models: tests/model/queue.pml and restart.pml. ---
+// --- The loop. Models: queue.pml, restart.pml and handshake.pml of
+// tests/model. ---
 
 void FifoChannel::OnDoorbell() {
   counters_.wakeups.Add();

@@ -49,6 +49,7 @@ struct ShmemPlace {
 //
 // A device that leaves RUN, or says SHUTDOWN, is noticed when there is nothing
 // to receive or no room; the FIFO is kBroken then until it is attached again.
+// Model: tests/model/handshake.pml.
 //
 // Threads: one thread may send while another receives; Attach, Step and Detach
 // by neither. Both see a fault of either direction.

@@ -52,6 +52,7 @@ struct ShmemPlace {
 //
 // A driver that goes from RUN through INIT and READY to RUN between two looks
 // is not noticed; it has to wait in INIT until the device has left RUN.
+// Model: tests/model/handshake.pml.
 class ShmemFifo final : public DeviceFifo {
  public:
   // `window` is kShmemWindowBytes, 64-byte aligned; borrowed, outlives this.
