@@ -8,6 +8,7 @@ Exits 1 and prints each violation when there is any.
 """
 
 import collections
+import glob
 import os
 import re
 import sys
@@ -246,6 +247,27 @@ def check(graph, read_source):
   return violations
 
 
+LABEL_IN_TEXT = re.compile(r'//[a-z]\w*(?:/\w+)*:\w+')
+
+
+def check_labels(graph, texts):
+  """Checks that the targets which documents name exist.
+
+  Args:
+    graph: what parse_graph returned.
+    texts: {name of a document: its text}.
+
+  Returns:
+    A list of lines, one for each label that is no target.
+  """
+  return [
+      '%s names %s, which is no target' % (name, label)
+      for name, text in sorted(texts.items())
+      for label in sorted(set(LABEL_IN_TEXT.findall(text)))
+      if label not in graph
+  ]
+
+
 def main(argv, xml_text):
   if len(argv) != 2:
     print(__doc__, file=sys.stderr)
@@ -269,7 +291,11 @@ def main(argv, xml_text):
   if not rules:
     print('no target of this workspace in the input', file=sys.stderr)
     return 2
-  violations = check(graph, read_source)
+  texts = {}
+  for path in sorted(glob.glob(os.path.join(workspace, 'docs', '*.md'))):
+    with open(path, encoding='utf-8') as file:
+      texts[os.path.relpath(path, workspace)] = file.read()
+  violations = check(graph, read_source) + check_labels(graph, texts)
   for violation in violations:
     print(violation)
   print('%d targets, %d violations' % (len(rules), len(violations)))

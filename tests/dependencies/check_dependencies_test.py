@@ -43,6 +43,15 @@ class CheckTest(unittest.TestCase):
         [],
     )
 
+  def test_label_in_a_document_that_is_no_target(self):
+    graph = {'//vmm/base:check': rule('//vmm/base:check')}
+    text = 'Held by `//vmm/base:check` and `//vmm/base:chek`, //vmm/base.'
+    self.assert_one(
+        deps.check_labels(graph, {'docs/a.md': text}),
+        'docs/a.md',
+        '//vmm/base:chek,',
+    )
+
   def test_vmm_reaches_a_device_through_another_target(self):
     self.assert_one(
         check(
