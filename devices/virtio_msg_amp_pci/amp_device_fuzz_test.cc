@@ -182,7 +182,8 @@ class Run {
   }
 
   Input input_;
-  AmpMachine m_{{.num_fifos = kFifos, .max_packets_per_wakeup = 8}};
+  AmpMachine m_{
+      {.num_fifos = kFifos, .max_packets_per_wakeup = 8, .wire_monitor = true}};
   uint64_t last_generation_ = 0;
   std::array<std::array<uint64_t, 34>, kFifos> generations_ = {};
 };

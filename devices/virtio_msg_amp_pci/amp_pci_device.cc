@@ -109,18 +109,29 @@ class AmpPciDeviceImpl final : public AmpPciDevice {
                               const std::vector<vmm::EventLoop*>& loops,
                               vmm::LogSink* log_sink) {
     for (uint32_t n = 0; n < options.num_fifos; ++n) {
+      const std::string name = absl::StrCat(options.id, "/fifo", n);
+      vmm::EventLoop* const loop = loops[loops.size() == 1 ? 0 : n];
+      monitors_.push_back(
+          options.wire_monitor
+              ? std::make_unique<msg::WireMonitor>(
+                    msg::WireMonitor::Options{
+                        .name = name, .max_message_bytes = kFifoPacketBytes},
+                    &loop->clock(), log_sink)
+              : nullptr);
       absl::StatusOr<std::unique_ptr<FifoChannel>> channel =
           FifoChannel::Create(
-              {.name = absl::StrCat(options.id, "/fifo", n),
+              {.name = name,
                .index = n,
                .layout = options.fifo_layout,
-               .max_packets_per_wakeup = options.max_packets_per_wakeup},
-              loops[loops.size() == 1 ? 0 : n], memory, &doorbells_[n],
+               .max_packets_per_wakeup = options.max_packets_per_wakeup,
+               .traffic_observer = monitors_.back().get()},
+              loop, memory, &doorbells_[n],
               windows_->data() + n * kFifoWindowBytes, msix_, log_sink);
       if (!channel.ok()) return channel.status();
       channels_.push_back(*std::move(channel));
       buses_.push_back(std::make_unique<ChannelBus>(
-          control::HotplugBus::Id{options.id, n}, channels_.back().get()));
+          control::HotplugBus::Id{options.id, n}, channels_.back().get(),
+          monitors_.back().get()));
     }
     return absl::OkStatus();
   }
@@ -160,6 +171,10 @@ class AmpPciDeviceImpl final : public AmpPciDevice {
   const FifoCounters& fifo_counters(uint32_t n) const override {
     VMSG_CHECK(n < channels_.size(), "no such FIFO");
     return channels_[n]->counters();
+  }
+  const msg::WireMonitor* wire_monitor(uint32_t n) const override {
+    VMSG_CHECK(n < monitors_.size(), "no such FIFO");
+    return monitors_[n].get();
   }
   uint64_t interrupts_delivered(uint32_t n) const override {
     return msix_->stats(n).delivered;
@@ -204,6 +219,8 @@ class AmpPciDeviceImpl final : public AmpPciDevice {
   RegisterFile registers_;
   Function function_;
   vmm::MsixTable* const msix_ = &function_.msix();
+  // One for each FIFO, null without; before the channels that tell them.
+  std::vector<std::unique_ptr<msg::WireMonitor>> monitors_;
   std::vector<std::unique_ptr<FifoChannel>> channels_;
   std::vector<std::unique_ptr<ChannelBus>> buses_;
 };

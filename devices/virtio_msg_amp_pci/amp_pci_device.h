@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "devices/virtio_msg/monitor/wire_monitor.h"
 #include "devices/virtio_msg_amp_pci/amp_layout.h"
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
 #include "devices/virtio_msg_amp_pci/fifo_counters.h"
@@ -31,6 +32,8 @@ struct AmpPciOptions {
   // Packets that one wake-up takes off a driver queue before other sources of
   // the loop get their turn.
   uint32_t max_packets_per_wakeup = 64;
+  // Judges the driver of each FIFO by what it sends; see wire_monitor().
+  bool wire_monitor = false;
 };
 
 // One PCI function with num_fifos FIFOs, each with a message bus of its own.
@@ -61,6 +64,9 @@ class AmpPciDevice : public vmm::PciDevice {
 
   // Any thread.
   virtual const FifoCounters& fifo_counters(uint32_t n) const = 0;
+  // Null unless AmpPciOptions::wire_monitor. Lives as long as the device; any
+  // thread, as far as WireMonitor says so.
+  virtual const msg::WireMonitor* wire_monitor(uint32_t n) const = 0;
   // Interrupt messages of vector `n` that the controller accepted. Any thread.
   virtual uint64_t interrupts_delivered(uint32_t n) const = 0;
   // Accesses to BAR 0 that hit no register, or were not 32 bits wide. Any

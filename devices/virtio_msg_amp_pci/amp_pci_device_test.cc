@@ -147,6 +147,41 @@ TEST(AmpPciDeviceTest, OtherAccessesReadZeroesAndAreCounted) {
   EXPECT_EQ(m.device->fifo_counters(1).wakeups.value(), 0u);
 }
 
+TEST(AmpPciDeviceTest, WireMonitorNamesWhatTheDriverOfEachFifoBreaks) {
+  AmpMachine m({.wire_monitor = true});
+  m.guest->Start();
+  m.loop.RunUntilIdle();
+  m.guest->Send(1, RawSetStatus(3, 1, /*status=*/1));
+  m.guest->Send(1, RawPing(2, 0));
+  m.Run(1);
+  EXPECT_EQ(m.device->wire_monitor(0)->Summary(), "");
+  EXPECT_EQ(m.device->wire_monitor(1)->Summary(), "DRV-INIT-1 1");
+  EXPECT_THAT(m.log.lines,
+              testing::Contains("amp0/fifo1: driver breaks DRV-INIT-1 (MUST), "
+                                "device 3: SET_DEVICE_STATUS before "
+                                "GET_DEVICE_INFO"));
+  const control::BusReport report = m.device->bus(1)->bus_report();
+  EXPECT_EQ(report.counters.back().name, "driver_violations");
+  EXPECT_EQ(report.counters.back().value, 1u);
+  // The next driver is another one.
+  m.device->Reset();
+  m.guest->Start();
+  m.loop.RunUntilIdle();
+  m.guest->Attach(1);
+  m.guest->Send(1, RawGetDeviceInfo(3, 1));
+  m.guest->Send(1, RawGetStatus(3, 2));
+  m.Run(1);
+  EXPECT_EQ(m.device->wire_monitor(1)->violations(), 1u);
+}
+
+TEST(AmpPciDeviceTest, WithoutWireMonitorNobodyIsJudged) {
+  AmpMachine m;
+  EXPECT_EQ(m.device->wire_monitor(0), nullptr);
+  for (const auto& [name, value] : m.device->bus(0)->bus_report().counters) {
+    EXPECT_NE(name, "driver_violations");
+  }
+}
+
 TEST(AmpPciDeviceTest, LogsBadAccessesAFewTimesOnly) {
   AmpMachine m;
   m.guest->Start();

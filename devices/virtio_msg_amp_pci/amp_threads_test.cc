@@ -144,7 +144,9 @@ TEST_P(AmpThreadsTest, EveryFifoOfTwoFunctionsWorksAtOnce) {
     ASSERT_OK_AND_ASSIGN(
         auto function,
         AmpPciDevice::Create(
-            {.id = "amp" + std::to_string(f), .fifo_layout = GetParam()},
+            {.id = "amp" + std::to_string(f),
+             .fifo_layout = GetParam(),
+             .wire_monitor = true},
             platform->memory(),
             {loops[f * kFifos].loop(), loops[f * kFifos + 1].loop()}, nullptr));
     functions.push_back(std::move(function));
@@ -222,6 +224,7 @@ TEST_P(AmpThreadsTest, EveryFifoOfTwoFunctionsWorksAtOnce) {
   for (const auto& function : functions) {
     for (uint32_t n = 0; n < kFifos; ++n) {
       EXPECT_EQ(function->fifo_counters(n).breaks.value(), 0u);
+      EXPECT_EQ(function->wire_monitor(n)->Summary(), "");
     }
   }
   for (const auto& fifo : fifos) {

@@ -59,8 +59,9 @@ control::BusState ToBusState(FifoState state) {
 
 }  // namespace
 
-ChannelBus::ChannelBus(Id id, FifoChannel* channel)
-    : id_(std::move(id)), channel_(channel) {}
+ChannelBus::ChannelBus(Id id, FifoChannel* channel,
+                       const msg::WireMonitor* monitor)
+    : id_(std::move(id)), channel_(channel), monitor_(monitor) {}
 
 ChannelBus::~ChannelBus() { Observe(nullptr, nullptr); }
 
@@ -152,6 +153,9 @@ control::BusReport ChannelBus::bus_report() const {
       {"deferred", bus.deferred.value()},
       {"send_refused", bus.send_refused.value()},
   };
+  if (monitor_ != nullptr) {
+    report.counters.push_back({"driver_violations", monitor_->violations()});
+  }
   return report;
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "devices/virtio_msg/monitor/wire_monitor.h"
 #include "devices/virtio_msg_amp_pci/fifo_channel.h"
 #include "vmm/control/hotplug_bus.h"
 
@@ -18,8 +19,9 @@ namespace vmsg::amp {
 // numbers of the FIFO. Threads: as HotplugBus.
 class ChannelBus final : public control::HotplugBus {
  public:
-  // `channel` is borrowed and outlives this.
-  ChannelBus(Id id, FifoChannel* channel);
+  // `channel` and `monitor` are borrowed and outlive this; `monitor` may be
+  // null.
+  ChannelBus(Id id, FifoChannel* channel, const msg::WireMonitor* monitor);
   ~ChannelBus() override;
 
   const Id& id() const override { return id_; }
@@ -41,6 +43,7 @@ class ChannelBus final : public control::HotplugBus {
 
   const Id id_;
   FifoChannel* const channel_;
+  const msg::WireMonitor* const monitor_;
   SlotObserver slot_observer_;
   BusObserver bus_observer_;
 };

@@ -23,8 +23,10 @@ FifoChannel::FifoChannel(const Options& options, vmm::EventLoop* loop,
       })),
       recheck_(loop->CreateTimer([this] { OnRecheck(); })),
       look_(loop->CreateTimer([this] { OnLook(); })),
-      bus_(options.name, {.max_message_bytes = kFifoPacketBytes}, loop, &dma_,
-           this, log_sink) {
+      bus_(options.name,
+           {.max_message_bytes = kFifoPacketBytes,
+            .traffic_observer = options.traffic_observer},
+           loop, &dma_, this, log_sink) {
   VMSG_CHECK(options_.max_packets_per_wakeup > 0);
 }
 

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "devices/virtio_msg/message_bus.h"
 #include "devices/virtio_msg/message_link.h"
+#include "devices/virtio_msg/traffic_observer.h"
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
 #include "devices/virtio_msg_amp_pci/fifo_counters.h"
 #include "vmm/base/clock.h"
@@ -60,6 +61,8 @@ class FifoChannel final : private msg::MessageLink {
     uint32_t index = 0;
     FifoLayout layout = FifoLayout::kSpsc;
     uint32_t max_packets_per_wakeup = 64;  // above 0
+    // As in msg::MessageBusOptions.
+    msg::TrafficObserver* traffic_observer = nullptr;
   };
 
   // A device queue without room is looked at this soon, and then, as long as

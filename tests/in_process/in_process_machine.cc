@@ -75,6 +75,7 @@ InProcessMachine::InProcessMachine(const MachineOptions& options)
     amp.id = absl::StrCat("amp", f);
     amp.num_fifos = options.num_fifos;
     amp.fifo_layout = options.fifo_layout;
+    amp.wire_monitor = true;
     functions_.push_back(Must(amp::AmpPciDevice::Create(
         amp, platform_->memory(), std::move(loops), nullptr)));
     Must(bridge_->Add(functions_.back().get()));
@@ -88,8 +89,26 @@ InProcessMachine::InProcessMachine(const MachineOptions& options)
 InProcessMachine::~InProcessMachine() {
   for (const auto& loop : loops_) loop->Stop();
   for (std::thread& thread : threads_) thread.join();
+  for (const auto& function : functions_) {
+    for (uint32_t n = 0; n < function->num_fifos(); ++n) {
+      ExpectNoViolations(*function, *function->wire_monitor(n));
+    }
+  }
   bridge_.reset();
   functions_.clear();
+}
+
+void InProcessMachine::ExpectNoViolations(
+    const amp::AmpPciDevice& function, const msg::WireMonitor& monitor) const {
+  for (size_t i = 0; i < msg::kNumRows; ++i) {
+    const msg::Row row = static_cast<msg::Row>(i);
+    if (std::find(allowed_.begin(), allowed_.end(), row) != allowed_.end()) {
+      continue;
+    }
+    EXPECT_EQ(monitor.count(row), 0u)
+        << "the driver of a FIFO of " << function.id() << " breaks "
+        << msg::RowId(row);
+  }
 }
 
 void InProcessMachine::Pump(vmm::Duration max) {

@@ -14,6 +14,8 @@
 
 #include "absl/functional/any_invocable.h"
 #include "devices/virtio/rng/device.h"
+#include "devices/virtio_msg/monitor/rows.h"
+#include "devices/virtio_msg/monitor/wire_monitor.h"
 #include "devices/virtio_msg_amp_pci/amp_pci_device.h"
 #include "gtest/gtest.h"
 #include "guest/driver/testing/in_process_platform.h"
@@ -53,6 +55,8 @@ inline std::string LayoutTestName(
 }
 
 // Aborts the test program on errors of set-up, which are nobody's subject here.
+// A wire monitor listens to each FIFO; what the driver did wrong fails the test
+// when the machine ends.
 class InProcessMachine {
  public:
   explicit InProcessMachine(const MachineOptions& options);
@@ -67,6 +71,10 @@ class InProcessMachine {
   void AddStep(absl::AnyInvocable<void()> step) {
     steps_.push_back(std::move(step));
   }
+
+  // For a test that makes the driver break a row: that one is not held against
+  // it when the machine ends.
+  void Allow(msg::Row row) { allowed_.push_back(row); }
 
   // Runs `task` on the loop of a FIFO and returns when it is done.
   void RunOn(uint32_t function, uint32_t fifo, absl::AnyInvocable<void()> task);
@@ -89,6 +97,8 @@ class InProcessMachine {
   struct Attached;
 
   void Pump(vmm::Duration max);
+  void ExpectNoViolations(const amp::AmpPciDevice& function,
+                          const msg::WireMonitor& monitor) const;
   Attached* Find(uint32_t function, uint32_t fifo, uint32_t slot);
 
   const MachineOptions options_;
@@ -100,6 +110,7 @@ class InProcessMachine {
   std::vector<std::thread> threads_;
   std::vector<std::unique_ptr<Attached>> attached_;
   uint64_t next_generation_ = 1;
+  std::vector<msg::Row> allowed_;
   std::deque<absl::AnyInvocable<void()>> steps_;
   vmm::Duration idle_{0};
 };
