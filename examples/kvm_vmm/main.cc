@@ -21,6 +21,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "devices/factories/rng_factory.h"
+#include "devices/virtio_msg/monitor/rows.h"
+#include "devices/virtio_msg/monitor/wire_monitor.h"
 #include "examples/kvm_vmm/entropy_log.h"
 #include "examples/kvm_vmm/in_process_guest.h"
 #include "examples/kvm_vmm/kvm_guest.h"
@@ -78,6 +80,32 @@ absl::StatusOr<std::unique_ptr<GuestRunner>> CreateGuest(
                               PrintConsole);
 }
 
+// What the driver of a FIFO did wrong, by row; empty when nobody looked.
+std::string ViolationsJson(const msg::WireMonitor* monitor) {
+  if (monitor == nullptr) return "";
+  std::vector<std::string> rows;
+  for (size_t i = 0; i < msg::kNumRows; ++i) {
+    const msg::Row row = static_cast<msg::Row>(i);
+    if (monitor->count(row) == 0) continue;
+    rows.push_back(
+        absl::StrFormat(R"("%s":%d)", msg::RowId(row), monitor->count(row)));
+  }
+  return absl::StrFormat(R"(,"driver_violations":%d,"broken_rows":{%s})",
+                         monitor->violations(), absl::StrJoin(rows, ","));
+}
+
+// One line for each FIFO whose driver broke a row, for whoever watches.
+void PrintViolations(const Machine& machine) {
+  for (const auto& function : machine.functions()) {
+    for (uint32_t i = 0; i < function->num_fifos(); ++i) {
+      const msg::WireMonitor* const monitor = function->wire_monitor(i);
+      if (monitor == nullptr || monitor->violations() == 0) continue;
+      std::cerr << "kvm_vmm: the driver of " << function->id() << "/fifo" << i
+                << " broke " << monitor->Summary() << "\n";
+    }
+  }
+}
+
 std::string StatsJson(const GuestRunner& guest, const Machine& machine,
                       const EntropyLog& entropy, const GuestEnd& end) {
   std::vector<std::string> functions;
@@ -86,9 +114,10 @@ std::string StatsJson(const GuestRunner& guest, const Machine& machine,
     for (uint32_t i = 0; i < function->num_fifos(); ++i) {
       const auto& counters = function->fifo_counters(i);
       fifos.push_back(absl::StrFormat(
-          R"({"interrupts":%d,"wakeups":%d,"packets_in":%d,"packets_out":%d})",
+          R"({"interrupts":%d,"wakeups":%d,"packets_in":%d,"packets_out":%d%s})",
           function->interrupts_delivered(i), counters.wakeups.value(),
-          counters.packets_in.value(), counters.packets_out.value()));
+          counters.packets_in.value(), counters.packets_out.value(),
+          ViolationsJson(function->wire_monitor(i))));
     }
     functions.push_back(absl::StrFormat(R"({"id":"%s","fifos":[%s]})",
                                         function->id(),
@@ -246,6 +275,7 @@ int RunVmm(const Options& options) {
   life.reset();
   server.reset();
   std::cout << std::flush;
+  PrintViolations(**machine);
   if (!options.stats_file.empty()) {
     std::ofstream stats(options.stats_file);
     stats << StatsJson(**guest, **machine, entropy, end) << "\n";

@@ -101,6 +101,9 @@ ParsedOptions ParseOptions(int argc, const char* const* argv) {
       ->allow_extra_args(false);
   app.add_option("--stats", options.stats_file,
                  "Write counts as JSON to this file at the end");
+  app.add_flag("--wire-monitor", options.wire_monitor,
+               "Judge what the guest's driver sends by the conformance table; "
+               "say what it breaks in the log and the stats");
   app.add_option("--entropy-record", options.entropy_record,
                  "Write what the n-th rng backend hands out to FILE.n, for "
                  "comparing with what the guest got")
@@ -138,6 +141,9 @@ ParsedOptions ParseOptions(int argc, const char* const* argv) {
     if (absl::Status status = AddDevice(device, &options); !status.ok()) {
       return usage_error(std::string(status.message()));
     }
+  }
+  for (amp::AmpPciOptions& function : options.functions) {
+    function.wire_monitor = options.wire_monitor;
   }
   if (options.accel != Accel::kInProcess && options.kernel.empty()) {
     return usage_error("--kernel: needed unless --accel=in-process");

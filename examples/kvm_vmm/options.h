@@ -26,6 +26,7 @@ struct Options {
   bool reflection = true;
   std::string stats_file;      // empty: none
   std::string entropy_record;  // see EntropyLog
+  bool wire_monitor = false;   // of all functions
   std::vector<amp::AmpPciOptions> functions;
   std::vector<control::AttachRequest> devices;
 };

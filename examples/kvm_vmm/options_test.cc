@@ -29,6 +29,20 @@ TEST(OptionsTest, FunctionsAndDevicesAreToldApart) {
   EXPECT_EQ(parsed.options->devices[0].place.slot, 1u);
 }
 
+TEST(OptionsTest, WireMonitorIsForAllFunctionsOrNone) {
+  for (const bool on : {false, true}) {
+    std::vector<const char*> words = {"--accel=in-process", "--device",
+                                      "virtio-msg-amp-pci,id=amp0", "--device",
+                                      "virtio-msg-amp-pci,id=amp1"};
+    if (on) words.push_back("--wire-monitor");
+    const ParsedOptions parsed = Parse(words);
+    ASSERT_TRUE(parsed.options.has_value()) << parsed.error;
+    ASSERT_EQ(parsed.options->functions.size(), 2u);
+    EXPECT_EQ(parsed.options->functions[0].wire_monitor, on);
+    EXPECT_EQ(parsed.options->functions[1].wire_monitor, on);
+  }
+}
+
 TEST(OptionsTest, KernelIsNeededUnlessInProcess) {
   EXPECT_THAT(Parse({}).error, HasSubstr("--kernel"));
   EXPECT_THAT(Parse({"--accel=kvm"}).error, HasSubstr("--kernel"));
