@@ -106,7 +106,7 @@ void AdversaryProgram::RunCase(const Group& group, const Case& one) {
   if (result.skipped) {
     ++skipped_;
     Print(line.Text("result", "skipped")
-              .Text("why", one.needs == Needs::kSecondWriter
+              .Text("why", bench_.HasLayout(group.layout)
                                ? "needs-second-writer"
                                : "other-layout"));
     return;

@@ -344,6 +344,19 @@ uint32_t Address(Bench& b, uint16_t bar) {
   return b.Config(bar) & ~uint32_t{0xF};
 }
 
+// Sizes of the BARs.
+constexpr uint32_t kRegisterBytes = 16 * 1024;
+constexpr uint32_t kTableBytes = 4096;
+uint32_t WindowBytes(Bench& b) {
+  uint32_t bytes = kFifoWindowBytes;
+  while (bytes < b.function()->num_fifos() * kFifoWindowBytes) bytes *= 2;
+  return bytes;
+}
+// RAM of ours, or right behind it, where a BAR of this size can be.
+uint32_t InRam(Bench& b, uint32_t bytes) {
+  return (static_cast<uint32_t>(b.queue().desc()) + bytes) & ~(bytes - 1);
+}
+
 constexpr Case kBars[] = {
     {"registers_moved", kPass,
      [](Bench& b) {
@@ -399,25 +412,16 @@ constexpr Case kBars[] = {
     {"registers_at_0", kPass, [](Bench& b) { return Moved<kBar0>(b, 0); }},
     {"windows_at_0", kPass, [](Bench& b) { return Moved<kBar1>(b, 0); }},
     {"registers_over_ram", kReject,
-     [](Bench& b) {
-       return Moved<kBar0>(
-           b, static_cast<uint32_t>(b.queue().desc()) & ~uint32_t{0x3FFF});
-     }},
+     [](Bench& b) { return Moved<kBar0>(b, InRam(b, kRegisterBytes)); }},
     {"windows_over_ram", kReject,
-     [](Bench& b) {
-       return Moved<kBar1>(
-           b, static_cast<uint32_t>(b.queue().desc()) & ~uint32_t{0xFFFF});
-     }},
+     [](Bench& b) { return Moved<kBar1>(b, InRam(b, WindowBytes(b))); }},
     {"msix_table_over_ram", kReject,
-     [](Bench& b) {
-       return Moved<kBar2>(
-           b, static_cast<uint32_t>(b.queue().desc()) & ~uint32_t{0xFFF});
-     }},
+     [](Bench& b) { return Moved<kBar2>(b, InRam(b, kTableBytes)); }},
     {"registers_over_the_windows", kReject,
      [](Bench& b) { return Moved<kBar0>(b, Address(b, kBar1)); }},
     {"windows_over_the_registers", kReject,
      [](Bench& b) {
-       return Moved<kBar1>(b, Address(b, kBar0) & ~uint32_t{0xFFFF});
+       return Moved<kBar1>(b, Address(b, kBar0) & ~(WindowBytes(b) - 1));
      }},
     {"msix_table_over_the_registers", kReject,
      [](Bench& b) { return Moved<kBar2>(b, Address(b, kBar0)); }},

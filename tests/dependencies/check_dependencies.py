@@ -75,7 +75,7 @@ NEVER = [
         ],
         with_tests=False,
     )
-    for guest in [r're://guest/driver:.*', '//guest/payload']
+    for guest in [r're://guest/driver:.*', '//guest/payload', '//guest/adversary']
 ]
 
 # Includes that need a library, whether or not a BUILD file says so: Debian's

@@ -1,17 +1,14 @@
-// The bare-metal guest: sets the machine up and runs EntropyProgram on it.
+// A bare-metal guest: sets the machine up and runs the image's program on it.
 
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <span>
 
-#include "guest/driver/error.h"
 #include "guest/payload/bare_metal/bare_metal_platform.h"
 #include "guest/payload/bare_metal/interrupts.h"
+#include "guest/payload/bare_metal/run_guest.h"
 #include "guest/payload/bare_metal/serial.h"
-#include "guest/payload/command_line.h"
-#include "guest/payload/entropy_program.h"
-#include "guest/payload/line.h"
+#include "guest/payload/console.h"
 #include "vmm/boot/boot_info.h"
 
 namespace vmsg::guest {
@@ -27,7 +24,6 @@ class SerialConsole final : public Console {
 
 // Nobody runs constructors or destructors of globals here: bytes.
 alignas(4096) std::byte arena[1 << 20];
-alignas(EntropyProgram) std::byte program_storage[sizeof(EntropyProgram)];
 
 // What the VMM says beyond PCI, in the parts that it fills.
 struct Setup {
@@ -63,17 +59,6 @@ extern "C" [[noreturn]] void vmsg_main(const vmsg::vmm::BootInfo* info) {
   SetUpSerial();
   const Setup setup = ReadBootInfo(info);
   SerialConsole console;
-  EntropyProgramOptions options;
-  if (ApplyCommandLine(setup.command_line, &options) != Error::kNone) {
-    console.Write(Line("error")
-                      .Text("what", "command-line")
-                      .Text("error", ErrorName(Error::kInvalidArgument))
-                      .Finish());
-    console.Write(Line("end").Text("result", "fail").Finish());
-    PowerOff(1);
-  }
   BareMetalPlatform platform(setup.pci, arena);
-  auto* const program =
-      new (program_storage) EntropyProgram(&platform, &console, options);
-  PowerOff(program->Run() ? 0 : 1);
+  PowerOff(RunGuest(&platform, &console, setup.command_line) ? 0 : 1);
 }
