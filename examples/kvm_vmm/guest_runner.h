@@ -29,6 +29,9 @@ inline constexpr vmm::GuestRange kHighPciWindow{{0x20'0000'0000},
 inline constexpr vmm::GuestAddress kEcamBase{0xE0000000};
 inline constexpr uint64_t kEcamBytes = 1 << 20;
 
+// What the in-process guest runs: a bare-metal guest is told by its image.
+enum class InProcessProgram : uint8_t { kEntropy, kAdversary };
+
 struct GuestEnd {
   bool ok = false;
   std::string detail = {};  // for people, when not ok

@@ -8,9 +8,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "guest/adversary/adversary_program.h"
+#include "guest/adversary/thread_writer.h"
 #include "guest/driver/error.h"
 #include "guest/driver/testing/in_process_platform.h"
 #include "guest/payload/command_line.h"
+#include "guest/payload/console.h"
 #include "guest/payload/entropy_program.h"
 #include "vmm/base/mutex.h"
 #include "vmm/boot/ram_layout.h"
@@ -55,15 +58,31 @@ class ProgramConsole final : public guest::Console {
   std::deque<char> typed_ ABSL_GUARDED_BY(mutex_);
 };
 
+// Until the program ends; what it returns is whether all went well.
+absl::AnyInvocable<bool()> MakeProgram(
+    InProcessProgram program, const guest::EntropyProgramOptions& options,
+    guest::Platform* platform, guest::Console* console) {
+  if (program == InProcessProgram::kAdversary) {
+    auto writer = std::make_unique<guest::ThreadWriter>();
+    auto adversary = std::make_unique<guest::AdversaryProgram>(
+        platform, console, writer.get());
+    return [writer = std::move(writer), adversary = std::move(adversary)] {
+      return adversary->Run();
+    };
+  }
+  return [entropy = std::make_unique<guest::EntropyProgram>(
+              platform, console, options)] { return entropy->Run(); };
+}
+
 class InProcessGuest final : public GuestRunner {
  public:
-  InProcessGuest(std::unique_ptr<guest::InProcessPlatform> platform,
-                 const guest::EntropyProgramOptions& program,
+  InProcessGuest(InProcessProgram program,
+                 const guest::EntropyProgramOptions& options,
+                 std::unique_ptr<guest::InProcessPlatform> platform,
                  ConsoleOutput console)
       : platform_(std::move(platform)),
         console_(platform_.get(), std::move(console)),
-        program_(std::make_unique<guest::EntropyProgram>(platform_.get(),
-                                                         &console_, program)) {}
+        program_(MakeProgram(program, options, platform_.get(), &console_)) {}
   ~InProcessGuest() override { Stop(); }
 
   std::string_view accel() const override { return "in-process"; }
@@ -76,7 +95,7 @@ class InProcessGuest final : public GuestRunner {
 
   absl::Status Start(EndCallback on_end) override {
     thread_ = std::thread([this, on_end = std::move(on_end)]() mutable {
-      const bool ok = program_->Run();
+      const bool ok = program_();
       on_end({ok, ok ? "" : "its program reported an error"});
     });
     return absl::OkStatus();
@@ -98,17 +117,18 @@ class InProcessGuest final : public GuestRunner {
  private:
   const std::unique_ptr<guest::InProcessPlatform> platform_;
   ProgramConsole console_;
-  const std::unique_ptr<guest::EntropyProgram> program_;
+  absl::AnyInvocable<bool()> program_;
   std::thread thread_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<GuestRunner>> CreateInProcessGuest(
-    std::string_view command_line, uint64_t memory_bytes,
-    GuestRunner::ConsoleOutput console) {
-  guest::EntropyProgramOptions program;
-  if (guest::ApplyCommandLine(command_line, &program) != guest::Error::kNone) {
+    InProcessProgram program, std::string_view command_line,
+    uint64_t memory_bytes, GuestRunner::ConsoleOutput console) {
+  guest::EntropyProgramOptions program_options;
+  if (guest::ApplyCommandLine(command_line, &program_options) !=
+      guest::Error::kNone) {
     return absl::InvalidArgumentError(
         absl::StrCat("the guest's program does not know what \"",
                      std::string(command_line), "\" means"));
@@ -123,8 +143,8 @@ absl::StatusOr<std::unique_ptr<GuestRunner>> CreateInProcessGuest(
   absl::StatusOr<std::unique_ptr<guest::InProcessPlatform>> platform =
       guest::InProcessPlatform::Create(std::move(options));
   if (!platform.ok()) return platform.status();
-  return std::make_unique<InProcessGuest>(std::move(*platform), program,
-                                          std::move(console));
+  return std::make_unique<InProcessGuest>(
+      program, program_options, std::move(*platform), std::move(console));
 }
 
 }  // namespace vmsg::example

@@ -17,8 +17,8 @@ namespace vmsg::example {
 // are those of the bare-metal guest; there is no processor, so no isolation.
 //   InvalidArgument  a word of the command line (guest/payload/protocol.md).
 absl::StatusOr<std::unique_ptr<GuestRunner>> CreateInProcessGuest(
-    std::string_view command_line, uint64_t memory_bytes,
-    GuestRunner::ConsoleOutput console);
+    InProcessProgram program, std::string_view command_line,
+    uint64_t memory_bytes, GuestRunner::ConsoleOutput console);
 
 }  // namespace vmsg::example
 

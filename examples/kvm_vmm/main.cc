@@ -76,8 +76,8 @@ absl::StatusOr<std::unique_ptr<GuestRunner>> CreateGuest(
     std::cerr << "kvm_vmm: " << guest.status().message()
               << "; the guest runs in-process instead\n";
   }
-  return CreateInProcessGuest(options.command_line, options.memory_bytes,
-                              PrintConsole);
+  return CreateInProcessGuest(options.in_process_program, options.command_line,
+                              options.memory_bytes, PrintConsole);
 }
 
 // What the driver of a FIFO did wrong, by row; empty when nobody looked.

@@ -70,6 +70,10 @@ ParsedOptions ParseOptions(int argc, const char* const* argv) {
       {"kvm", Accel::kKvm},
       {"in-process", Accel::kInProcess}};
 
+  const std::map<std::string, InProcessProgram> programs = {
+      {"entropy", InProcessProgram::kEntropy},
+      {"adversary", InProcessProgram::kAdversary}};
+
   CLI::App app(
       "kvm_vmm is a small virtual machine monitor around the vmsg library. The "
       "guest's console is standard input and output, the log goes to standard "
@@ -80,12 +84,15 @@ ParsedOptions ParseOptions(int argc, const char* const* argv) {
                  "/dev/kvm can't be opened")
       ->transform(CLI::CheckedTransformer(accels))
       ->default_str("auto");
+  app.add_option("--in-process-program", options.in_process_program,
+                 "What a guest without KVM runs")
+      ->transform(CLI::CheckedTransformer(programs))
+      ->default_str("entropy");
   app.add_option("--kernel", options.kernel,
                  "Linux as bzImage or vmlinux, or a bare-metal ELF image (not "
                  "used in-process)");
   app.add_option("--initrd", options.initrd, "Initramfs for Linux");
-  app.add_option("--append", options.command_line,
-                 "Command line of the guest");
+  app.add_option("--append", options.command_line, "Command line of the guest");
   app.add_option("--smp", options.vcpus, "Processors of the guest")
       ->check(CLI::Range(1, 64))
       ->default_str("1");

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "devices/virtio_msg_amp_pci/amp_pci_device.h"
+#include "examples/kvm_vmm/guest_runner.h"
 #include "vmm/control/device_manager.h"
 
 namespace vmsg::example {
@@ -17,6 +18,7 @@ enum class Accel : uint8_t { kAuto, kKvm, kInProcess };
 
 struct Options {
   Accel accel = Accel::kAuto;
+  InProcessProgram in_process_program = InProcessProgram::kEntropy;
   std::string kernel;
   std::string initrd;        // empty: none
   std::string command_line;  // of the guest's kernel

@@ -49,6 +49,15 @@ TEST(OptionsTest, KernelIsNeededUnlessInProcess) {
   EXPECT_TRUE(Parse({"--accel=in-process"}).options.has_value());
 }
 
+TEST(OptionsTest, ProgramOfTheInProcessGuestIsNamed) {
+  const ParsedOptions parsed =
+      Parse({"--accel=in-process", "--in-process-program=adversary"});
+  ASSERT_TRUE(parsed.options.has_value()) << parsed.error;
+  EXPECT_EQ(parsed.options->in_process_program, InProcessProgram::kAdversary);
+  EXPECT_EQ(
+      Parse({"--accel=in-process", "--in-process-program=other"}).exit_code, 2);
+}
+
 TEST(OptionsTest, ErrorsNameTheOption) {
   EXPECT_EQ(Parse({"--accel=qemu"}).exit_code, 2);
   EXPECT_THAT(Parse({"--accel=in-process", "--control=/tmp/x"}).error,
