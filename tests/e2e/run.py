@@ -39,6 +39,7 @@ _TARGETS = {
     'bin/vmm_memory': '//benchmarks:vmm_memory',
     'images/payload.elf': '//guest/payload:payload.elf',
     'images/first_instruction.elf': '//benchmarks:first_instruction.elf',
+    'images/adversary.elf': '//guest/adversary:adversary.elf',
 }
 
 

@@ -1,0 +1,383 @@
+"""Runs the catalogue of guest/adversary; see scripts/adversary."""
+
+import argparse
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import bazel
+from demo import parse_line
+
+sys.path.insert(1, os.path.join(bazel.ROOT, 'tests', 'e2e'))
+import machine  # pylint: disable=wrong-import-position
+
+_USAGE = """\
+A guest that breaks every rule that it can, one after the other, against the
+example VMM: registers, PCI, MSI-X, FIFOs, messages, status, features, queues,
+rings, floods, races (guest/adversary/README.md has the catalogue and what the
+verdicts mean). Prints a line for each case: its name, the verdict, and what was
+expected. After each case the VMM has as many files open as before, and no more
+memory. The last line is a JSON object; exit code 0 only when every case went as
+expected.
+
+A guest on KVM has no second thread to write with: those cases are skipped there,
+and run in-process.
+"""
+
+_LAYOUTS = ['spsc', 'shmem-v1', 'shmem-v1-packed']
+_DEVICES = [
+    'virtio-rng-device,bus=amp0/fifo0/bus5',
+    'virtio-rng-device,bus=amp0/fifo1/bus0',
+    'virtio-rng-device,bus=amp1/fifo0/bus31',
+]
+_TARGETS = {
+    'kvm_vmm': '//examples/kvm_vmm:kvm_vmm',
+    'vmsgctl': '//tools/vmsgctl:vmsgctl',
+    'image': '//guest/adversary:adversary.elf',
+}
+_E2E_CASES = ['adversary', 'adversary_shmem']
+# Anonymous memory that the VMM may have more than at the start: allocators keep
+# some. A leak in each case would be more.
+_MEMORY_SLACK_KIB = 1024
+# Until connections of the operator are closed on the other side, too.
+_SETTLE_SECONDS = 5
+
+
+class AdversaryError(Exception):
+  """The catalogue could not be run."""
+
+
+class Watcher:
+  """Open files and memory of a process."""
+
+  def __init__(self, pid, proc='/proc'):
+    self._folder = os.path.join(proc, str(pid))
+    self.files = self._files()
+    self.memory_kib = self._memory_kib()
+    self.most_kib = self.memory_kib
+
+  def _files(self):
+    return len(os.listdir(os.path.join(self._folder, 'fd')))
+
+  def _memory_kib(self):
+    with open(os.path.join(self._folder, 'status'), encoding='utf-8') as file:
+      return int(re.search(r'RssAnon:\s+(\d+) kB', file.read()).group(1))
+
+  def problem(self):
+    """Returns what is not as it was at the start, or None."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while self._files() != self.files and time.monotonic() < deadline:
+      time.sleep(0.01)
+    files = self._files()
+    if files != self.files:
+      return 'open files: %d, not %d' % (files, self.files)
+    memory = self._memory_kib()
+    self.most_kib = max(self.most_kib, memory)
+    if memory > self.memory_kib + _MEMORY_SLACK_KIB:
+      return 'memory: %d KiB, not %d' % (memory, self.memory_kib)
+    return None
+
+
+class Row:
+  """How one case went."""
+
+  def __init__(self, values, layout):
+    self.name = '%s/%s' % (values['group'], values['name'])
+    self.layout = layout
+    self.expected = values['expected']
+    self.verdict = values.get('verdict', '-')
+    self.result = values.get('result', 'fail')
+    self.why = values.get('why', '')
+    self.recovery = values.get('recovery', '')
+
+  def fail(self, verdict, why):
+    """Something worse than the guest has seen."""
+    self.verdict = verdict or self.verdict
+    self.result = 'fail'
+    self.why = why
+
+  def line(self):
+    """For people."""
+    notes = [note for note in (self.recovery, self.why) if note]
+    return '%-52s %-9s expected %-9s %s%s' % (
+        self.name, self.verdict, self.expected, self.result,
+        ' (%s)' % ', '.join(notes) if notes else '')
+
+
+class Session:
+  """The VMM with the adversary in it, and the operator beside."""
+
+  def __init__(self, command, control, seconds, spawn=subprocess.Popen):
+    """control(words) runs vmsgctl; seconds limits each case."""
+    self._control = control
+    self._seconds = seconds
+    self._lines = queue.Queue()
+    self.process = spawn(command, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, encoding='utf-8',
+                         errors='replace')
+    self._reader = threading.Thread(target=self._read)
+    self._reader.start()
+
+  def _read(self):
+    for line in self.process.stdout:
+      self._lines.put(line.rstrip('\r\n'))
+    self._lines.put(None)
+
+  def _say(self, line):
+    try:
+      self.process.stdin.write(line + '\n')
+      self.process.stdin.flush()
+    except BrokenPipeError:
+      pass  # its end is on the way
+
+  def run(self, pattern, layout, report):
+    """Runs the cases that `pattern` names.
+
+    Args:
+      pattern: all, GROUP or GROUP/NAME.
+      layout: of the FIFO windows, for the rows.
+      report: called with each Row.
+
+    Returns:
+      The Watcher, or None if the guest did not get that far.
+
+    Raises:
+      AdversaryError: the guest failed apart from a case.
+    """
+    watcher = None
+    running = None
+    # What the operator's first calls set up stays.
+    self._control('fifos')
+    self._control('reset-fifo', 'amp0/fifo0')
+    self._say('run ' + pattern)
+    while True:
+      try:
+        line = self._lines.get(timeout=self._seconds)
+      except queue.Empty:
+        return self._stopped(running, 'HANG', report, watcher)
+      if line is None:
+        return self._stopped(running, 'CRASH', report, watcher)
+      found = parse_line(line)
+      if found is None:
+        continue
+      word, values = found
+      if word in ('error', 'panic'):
+        if word == 'panic' and running:
+          return self._stopped(running, 'CRASH', report, watcher)
+        raise AdversaryError('the guest says: ' + line)
+      if word == 'ready':
+        watcher = Watcher(self.process.pid)
+        self._say('next')
+      elif word == 'begin':
+        running = Row(values, layout)
+      elif word == 'want':
+        self._control('reset-fifo', 'amp%s/fifo%s' % (
+            values['function'], values['fifo']))
+        self._say('done')
+      elif word == 'case':
+        row = Row(values, layout)
+        running = None
+        problem = watcher.problem() if row.result != 'skipped' else None
+        if problem:
+          row.fail(None, problem)
+        report(row)
+        self._say('next')
+      elif word == 'end':
+        if self.process.wait(self._seconds) != (
+            0 if values['result'] == 'ok' else 1):
+          raise AdversaryError('the VMM ended with code %d' %
+                               self.process.returncode)
+        return watcher
+
+  def _stopped(self, running, verdict, report, watcher):
+    if running is None:
+      raise AdversaryError('the guest has stopped: ' + verdict)
+    running.fail(verdict, 'the VMM ended' if verdict == 'CRASH' else
+                 'nothing for %d s' % self._seconds)
+    report(running)
+    return watcher
+
+  def close(self):
+    """Ends the VMM, however it is."""
+    if self.process.poll() is None:
+      self.process.kill()
+      self.process.wait()
+    self.process.stdin.close()
+    self._reader.join()
+    self.process.stdout.close()
+
+
+def build():
+  """Builds the programs; returns {name: path}."""
+  options = ['-c', 'opt']
+  if bazel.run('build', *options, *_TARGETS.values()):
+    raise AdversaryError('the build failed')
+  folder = bazel.read('info', *options, 'bazel-bin').strip()
+  return {name: os.path.join(folder, label[2:].replace(':', '/'))
+          for name, label in _TARGETS.items()}
+
+
+def vmm_command(programs, accel, layout, socket):
+  """The command line of the VMM."""
+  command = [programs['kvm_vmm'], '--accel=' + accel,
+             '--in-process-program=adversary', '--kernel=' + programs['image'],
+             '--control=unix:' + socket]
+  for function, fifos in (('amp0', 2), ('amp1', 1)):
+    command += ['--device', 'virtio-msg-amp-pci,id=%s,num-fifos=%d,'
+                'fifo-layout=%s' % (function, fifos, layout)]
+  for device in _DEVICES:
+    command += ['--device', device]
+  return command
+
+
+def run_here(accel, layouts, pattern, seconds, report):
+  """Runs the catalogue in a VMM of this machine; returns facts."""
+  programs = build()
+  facts = {}
+  for layout in layouts:
+    with tempfile.TemporaryDirectory(prefix='vmsg-adversary.') as folder:
+      socket = os.path.join(folder, 'control.sock')
+
+      def control(*words, socket=socket):
+        deadline = time.monotonic() + seconds
+        while not os.path.exists(socket) and time.monotonic() < deadline:
+          time.sleep(0.01)
+        subprocess.run([programs['vmsgctl'], '--target=unix:' + socket, *words],
+                       check=True, stdout=subprocess.DEVNULL, timeout=seconds)
+
+      session = Session(vmm_command(programs, accel, layout, socket), control,
+                        seconds)
+      try:
+        watcher = session.run(pattern, layout, report)
+      finally:
+        session.close()
+      if watcher:
+        facts[layout] = {'open_files': watcher.files,
+                         'memory_kib': watcher.memory_kib,
+                         'most_memory_kib': watcher.most_kib}
+  return facts
+
+
+def run_emulated(report, say):
+  """Runs the cases of tests/e2e in an emulated machine; returns facts."""
+  setup = subprocess.run(
+      [os.path.join(bazel.ROOT, 'scripts', 'setup'), '--e2e'], check=False)
+  if setup.returncode:
+    raise AdversaryError('scripts/setup --e2e failed')
+  process = subprocess.Popen(
+      [sys.executable, '-B', os.path.join(bazel.ROOT, 'tests/e2e/run.py'),
+       '--seconds', '900', *_E2E_CASES],
+      stdout=subprocess.PIPE, encoding='utf-8', errors='replace')
+  last = ''
+  with process:
+    for line in process.stdout:
+      last = line.rstrip('\r\n')
+      row = emulated_row(last)
+      if row:
+        report(row)
+      elif last.startswith('e2e: '):
+        say(last)
+  result = json.loads(last)
+  if result['result'] != 'pass':
+    raise AdversaryError('tests/e2e/run.py: ' + last)
+  return {'machine': result['machine'], 'cases': result['cases']}
+
+
+def emulated_row(line):
+  """The Row in a line of tests/e2e/run.py, or None."""
+  found = re.search(r'adversary(\S*) console\| (vmsg-guest: case .*)', line)
+  if not found:
+    return None
+  parsed = parse_line(found.group(2))
+  layout = 'shmem-v1' if found.group(1) == '_shmem' else 'spsc'
+  return Row(parsed[1], layout)
+
+
+def choose(accel):
+  """Returns (accel, whether in an emulated machine, why)."""
+  if accel == 'in-process':
+    return 'in-process', False, 'asked for'
+  kind, why = machine.choose()
+  if kind == 'host':
+    return 'kvm', False, why
+  if accel == 'kvm':
+    return 'kvm', True, why
+  return 'in-process', False, ('no KVM here, so in-process; --accel=kvm emulates '
+                               'a machine that has it')
+
+
+def summary(rows):
+  """The counts for the last line."""
+  counts = {}
+  for row in rows:
+    key = row.verdict if row.result == 'ok' else row.result
+    counts[key] = counts.get(key, 0) + 1
+  return {
+      'cases': len({row.name for row in rows}),
+      'run': sum(row.result != 'skipped' for row in rows),
+      'counts': counts,
+      'failed': ['%s %s' % (row.layout, row.name) for row in rows
+                 if row.result == 'fail'],
+  }
+
+
+def main():
+  parser = argparse.ArgumentParser(
+      prog='scripts/adversary', description=_USAGE,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument(
+      '--accel', choices=['auto', 'kvm', 'in-process'], default='auto',
+      help='what runs the guest; kvm uses an emulated machine where this one '
+      'has none (default: auto, which then runs in-process)')
+  parser.add_argument(
+      '--layout', choices=['all', *_LAYOUTS], default='all',
+      help='layout of the FIFO windows (default: all, one after the other)')
+  parser.add_argument('--only', metavar='GROUP[/NAME]', default='all',
+                      help='this group or case only (not in an emulated machine)')
+  parser.add_argument('--seconds', type=int, default=60,
+                      help='a case that takes longer is a HANG (default: 60)')
+  parser.add_argument('--json', action='store_true',
+                      help='print the rows as JSON, too')
+  arguments = parser.parse_args()
+  accel, emulated, why = choose(arguments.accel)
+  if emulated and (arguments.only != 'all' or arguments.layout != 'all'):
+    parser.error('the emulated machine runs everything')
+  print('adversary: %s%s: %s' % (
+      accel, ' in an emulated machine' if emulated else '', why), flush=True)
+  rows = []
+  layouts = _LAYOUTS if arguments.layout == 'all' else [arguments.layout]
+
+  def report(row):
+    if row.result == 'skipped' and row.why == 'other-layout':
+      return
+    if not rows or rows[-1].layout != row.layout:
+      print('adversary: layout %s' % row.layout, flush=True)
+    rows.append(row)
+    print(json.dumps(vars(row)) if arguments.json else row.line(), flush=True)
+
+  result = {'accel': accel, 'emulated': emulated}
+  try:
+    if emulated:
+      result.update(run_emulated(report, print))
+    else:
+      result.update(run_here(accel, layouts, arguments.only, arguments.seconds,
+                             report))
+  except (AdversaryError, OSError, ValueError,
+          subprocess.SubprocessError) as error:
+    print('adversary: %s' % error, file=sys.stderr)
+    result['error'] = str(error)
+  result.update(summary(rows))
+  passed = not result['failed'] and 'error' not in result and result['run'] > 0
+  result['result'] = 'pass' if passed else 'fail'
+  print(json.dumps(result), flush=True)
+  return 0 if passed else 1
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,120 @@
+"""Tests of adversary.py."""
+
+import os
+import sys
+import unittest
+from unittest import mock
+
+import adversary
+
+_BEGIN = 'vmsg-guest: begin group=ring name=x expected=PASS'
+_CASE = ('vmsg-guest: case group=ring name=x expected=PASS verdict=PASS result=ok '
+         'recovery=device-reset ms=1')
+
+
+def _vmm(*lines, code=0, leave_open=False):
+  """The command line of a VMM that prints these lines, each after a word."""
+  program = 'import os, sys\n'
+  for line in lines:
+    if ' case ' in line and leave_open:
+      program += 'os.open("/dev/null", os.O_RDONLY)\n'
+    program += 'print(%r, flush=True)\n' % line
+    if ' begin ' not in line and ' end ' not in line:
+      program += 'sys.stdin.readline()\n'
+  return [sys.executable, '-c', program + 'sys.exit(%d)\n' % code]
+
+
+class SessionTest(unittest.TestCase):
+  """What becomes of the lines of a guest."""
+
+  def setUp(self):
+    super().setUp()
+    self.controls = []
+    self.rows = []
+
+  def run_vmm(self, command, seconds=20):
+    """Plays a session with this VMM."""
+    session = adversary.Session(
+        command, lambda *words: self.controls.append(words), seconds)
+    try:
+      return session.run('all', 'spsc', self.rows.append)
+    finally:
+      session.close()
+
+  def test_a_good_case_is_reported_with_its_verdict(self):
+    watcher = self.run_vmm(_vmm(
+        'vmsg-guest: start version=1', 'vmsg-guest: ready layout=spsc', _BEGIN,
+        _CASE, 'vmsg-guest: end result=ok'))
+    self.assertEqual([row.line().split() for row in self.rows],
+                     [['ring/x', 'PASS', 'expected', 'PASS', 'ok',
+                       '(device-reset)']])
+    self.assertGreater(watcher.files, 0)
+
+  def test_the_operator_is_asked_for_resets(self):
+    self.run_vmm(_vmm(
+        'vmsg-guest: start version=1', 'vmsg-guest: ready layout=spsc',
+        'vmsg-guest: want operator=reset-fifo function=0 fifo=1',
+        'vmsg-guest: end result=ok'))
+    self.assertEqual(self.controls[-1], ('reset-fifo', 'amp0/fifo1'))
+
+  def test_a_vmm_that_ends_in_a_case_is_a_crash(self):
+    self.run_vmm(_vmm('vmsg-guest: start version=1',
+                      'vmsg-guest: ready layout=spsc', _BEGIN, code=3))
+    self.assertEqual((self.rows[0].name, self.rows[0].verdict,
+                      self.rows[0].result), ('ring/x', 'CRASH', 'fail'))
+
+  def test_a_case_without_an_end_is_a_hang(self):
+    command = _vmm('vmsg-guest: start version=1',
+                   'vmsg-guest: ready layout=spsc', _BEGIN)
+    command[-1] += 'import time; time.sleep(100)\n'
+    command[-1] = command[-1].replace('sys.exit(0)\n', '')
+    self.run_vmm(command, seconds=2)
+    self.assertEqual((self.rows[0].verdict, self.rows[0].result),
+                     ('HANG', 'fail'))
+
+  def test_a_file_left_open_fails_the_case(self):
+    with mock.patch.object(adversary, '_SETTLE_SECONDS', 0.1):
+      self.run_vmm(_vmm('vmsg-guest: start version=1',
+                        'vmsg-guest: ready layout=spsc', _BEGIN, _CASE,
+                        'vmsg-guest: end result=ok', leave_open=True))
+    self.assertEqual(self.rows[0].result, 'fail')
+    self.assertIn('open files', self.rows[0].why)
+
+  def test_an_error_of_the_guest_is_no_result(self):
+    with self.assertRaises(adversary.AdversaryError):
+      self.run_vmm(_vmm('vmsg-guest: start version=1',
+                        'vmsg-guest: error what=set-up error=timeout'))
+
+  def test_an_end_that_the_vmm_contradicts_is_no_result(self):
+    with self.assertRaises(adversary.AdversaryError):
+      self.run_vmm(_vmm('vmsg-guest: start version=1',
+                        'vmsg-guest: end result=ok', code=1))
+
+
+class RowTest(unittest.TestCase):
+  """Rows and their sum."""
+
+  def test_rows_are_found_in_the_log_of_an_emulated_machine(self):
+    row = adversary.emulated_row('adversary_shmem console| ' + _CASE)
+    self.assertEqual((row.name, row.layout), ('ring/x', 'shmem-v1'))
+    self.assertEqual(
+        adversary.emulated_row('adversary console| ' + _CASE).layout, 'spsc')
+    self.assertIsNone(adversary.emulated_row('payload console| ' + _CASE))
+
+  def test_failures_are_named_in_the_sum(self):
+    row = adversary.emulated_row('adversary console| ' + _CASE)
+    bad = adversary.emulated_row('adversary console| ' + _CASE)
+    bad.fail('CRASH', 'the VMM ended')
+    self.assertEqual(adversary.summary([row, bad]), {
+        'cases': 1, 'run': 2, 'counts': {'PASS': 1, 'fail': 1},
+        'failed': ['spsc ring/x']})
+
+  def test_memory_beyond_the_slack_is_a_problem(self):
+    watcher = adversary.Watcher(os.getpid())
+    self.assertIsNone(watcher.problem())
+    watcher.memory_kib -= 1 << 20
+    self.assertIn('memory', watcher.problem())
+
+
+if __name__ == '__main__':
+  unittest.main()
