@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "devices/virtio_msg/message_bus_types.h"
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
 #include "proto/vmsg/control/v1alpha1/hotplug.pb.h"
 
@@ -48,6 +49,49 @@ absl::Status GetNumber(const DeviceOption& option, const std::string& key,
   if (!absl::SimpleAtoi(it->second, value)) {
     return Invalid(option, key,
                    absl::StrCat("\"", it->second, "\" is no number"));
+  }
+  return absl::OkStatus();
+}
+
+// Likewise; a number of milliseconds.
+absl::Status GetMilliseconds(const DeviceOption& option, const std::string& key,
+                             vmm::Duration* value) {
+  // Values past the limit of any duration here do not overflow.
+  uint32_t milliseconds = 0;
+  if (!option.properties.contains(key)) return absl::OkStatus();
+  absl::Status status = GetNumber(option, key, &milliseconds);
+  if (status.ok()) *value = std::chrono::milliseconds(milliseconds);
+  return status;
+}
+
+absl::Status GetSwitch(const DeviceOption& option, const std::string& key,
+                       bool* value) {
+  const auto it = option.properties.find(key);
+  if (it == option.properties.end()) return absl::OkStatus();
+  if (it->second != "on" && it->second != "off") {
+    return Invalid(option, key, "must be on or off");
+  }
+  *value = it->second == "on";
+  return absl::OkStatus();
+}
+
+absl::Status GetPing(const DeviceOption& option, msg::PingOptions* ping) {
+  absl::Status status =
+      GetMilliseconds(option, "ping-interval", &ping->interval);
+  status.Update(GetMilliseconds(option, "ping-timeout", &ping->timeout));
+  status.Update(GetNumber(option, "ping-misses", &ping->misses));
+  status.Update(GetSwitch(option, "ping-first", &ping->ask_first));
+  if (!status.ok()) return status;
+  if (ping->interval > msg::PingOptions::kMaxTime) {
+    return Invalid(option, "ping-interval", "must be 0 to 3600000");
+  }
+  if (ping->timeout <= vmm::Duration(0) ||
+      ping->timeout > msg::PingOptions::kMaxTime) {
+    return Invalid(option, "ping-timeout", "must be 1 to 3600000");
+  }
+  if (!msg::IsValid(*ping)) {
+    return Invalid(option, "ping-misses",
+                   absl::StrCat("must be 1 to ", msg::PingOptions::kMaxMisses));
   }
   return absl::OkStatus();
 }
@@ -92,8 +136,11 @@ absl::StatusOr<control::PlaceSpec> ParseBus(const DeviceOption& option) {
 }  // namespace
 
 const char kDeviceOptionHelp[] =
-    "virtio-msg-amp-pci,id=ID,num-fifos=N,fifo-layout=LAYOUT  a PCI function, "
-    "whose layout is spsc, shmem-v1 or shmem-v1-packed; "
+    "virtio-msg-amp-pci,id=ID,num-fifos=N,fifo-layout=LAYOUT,ping-interval=MS,"
+    "ping-timeout=MS,ping-misses=N,ping-first=on  a PCI function, whose layout "
+    "is spsc, shmem-v1 or shmem-v1-packed; ping-interval has a quiet driver "
+    "asked whether it is there, once it has sent a PING itself, or anyway with "
+    "ping-first; "
     "virtio-rng-device,id=ID,bus=FUNCTION/fifoN/busM,max-bytes=BYTES,period=MS "
     " a device on one of its slots";
 
@@ -125,7 +172,9 @@ bool IsAmpPciFunction(const DeviceOption& option) {
 }
 
 absl::StatusOr<amp::AmpPciOptions> ToAmpPciOptions(const DeviceOption& option) {
-  absl::Status status = CheckKnown(option, {"id", "num-fifos", "fifo-layout"});
+  absl::Status status =
+      CheckKnown(option, {"id", "num-fifos", "fifo-layout", "ping-interval",
+                          "ping-timeout", "ping-misses", "ping-first"});
   amp::AmpPciOptions result;
   if (option.properties.contains("id")) result.id = GetText(option, "id");
   status.Update(GetNumber(option, "num-fifos", &result.num_fifos));
@@ -146,6 +195,7 @@ absl::StatusOr<amp::AmpPciOptions> ToAmpPciOptions(const DeviceOption& option) {
                             "must be spsc, shmem-v1 or shmem-v1-packed"));
     }
   }
+  status.Update(GetPing(option, &result.ping));
   if (!status.ok()) return status;
   return result;
 }

@@ -22,7 +22,9 @@ struct DeviceOption {
 // that comes twice; the text quotes the option.
 absl::StatusOr<DeviceOption> ParseDeviceOption(const std::string& text);
 
-// "virtio-msg-amp-pci" with id=, num-fifos=, fifo-layout=.
+// "virtio-msg-amp-pci" with id=, num-fifos=, fifo-layout=, and what the fields
+// of msg::PingOptions are: ping-interval=MILLISECONDS,
+// ping-timeout=MILLISECONDS, ping-misses=, ping-first=on|off.
 bool IsAmpPciFunction(const DeviceOption& option);
 // InvalidArgument names the property.
 absl::StatusOr<amp::AmpPciOptions> ToAmpPciOptions(const DeviceOption& option);

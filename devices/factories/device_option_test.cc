@@ -49,6 +49,38 @@ TEST(DeviceOptionTest, AmpFunctionTakesALayout) {
   EXPECT_EQ(layout("shmem-v1-packed"), amp::FifoLayout::kShmemV1Packed);
 }
 
+TEST(DeviceOptionTest, PingIsOffUnlessAskedFor) {
+  const auto ping = [](const std::string& properties) {
+    return ToAmpPciOptions(
+               *ParseDeviceOption("virtio-msg-amp-pci" + properties))
+        ->ping;
+  };
+  EXPECT_EQ(ping("").interval.count(), 0);
+  EXPECT_FALSE(ping("").ask_first);
+  const msg::PingOptions all =
+      ping(",ping-interval=1500,ping-timeout=250,ping-misses=2,ping-first=on");
+  EXPECT_EQ(all.interval, std::chrono::milliseconds(1500));
+  EXPECT_EQ(all.timeout, std::chrono::milliseconds(250));
+  EXPECT_EQ(all.misses, 2u);
+  EXPECT_TRUE(all.ask_first);
+}
+
+TEST(DeviceOptionTest, PingNamesWhatIsWrong) {
+  const auto error = [](const std::string& property) {
+    return std::string(
+        ToAmpPciOptions(*ParseDeviceOption("virtio-msg-amp-pci," + property))
+            .status()
+            .message());
+  };
+  EXPECT_THAT(error("ping-interval=3600001"),
+              HasSubstr("must be 0 to 3600000"));
+  EXPECT_THAT(error("ping-interval=often"), HasSubstr("is no number"));
+  EXPECT_THAT(error("ping-timeout=0"), HasSubstr("must be 1 to 3600000"));
+  EXPECT_THAT(error("ping-misses=0"), HasSubstr("must be 1 to 1000"));
+  EXPECT_THAT(error("ping-misses=1001"), HasSubstr("must be 1 to 1000"));
+  EXPECT_THAT(error("ping-first=yes"), HasSubstr("must be on or off"));
+}
+
 TEST(DeviceOptionTest, AmpFunctionNamesWhatIsWrong) {
   const auto error = [](const char* text) {
     return std::string(

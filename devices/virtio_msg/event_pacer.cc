@@ -13,12 +13,13 @@ EventPacer::EventPacer(vmm::EventLoop* loop, vmm::Duration pacing,
       may_send_(std::move(may_send)),
       timer_(loop->CreateTimer([this] {
         outstanding_.reset();
-        if (Next().has_value()) may_send_();
+        ping_outstanding_ = false;
+        if (Next().has_value() || ping_next()) may_send_();
       })) {}
 
 std::optional<EventPacer::Announcement> EventPacer::Next() const {
   const uint32_t owed = ready_ | removed_;
-  if (owed == 0 || outstanding_.has_value()) return std::nullopt;
+  if (owed == 0 || !free()) return std::nullopt;
   const uint32_t turned = std::rotr(owed, static_cast<int>(next_));
   const uint32_t slot =
       (next_ + static_cast<uint32_t>(std::countr_zero(turned))) % kSlots;
@@ -27,7 +28,7 @@ std::optional<EventPacer::Announcement> EventPacer::Next() const {
 }
 
 void EventPacer::Sent(const Announcement& announcement, bool news) {
-  VMSG_CHECK(!outstanding_.has_value(), "two events outstanding");
+  VMSG_CHECK(free(), "two events outstanding");
   if (announcement.state == DeviceBusState::kRemoved) {
     removed_ &= ~Bit(announcement.slot);
   } else {
@@ -39,14 +40,23 @@ void EventPacer::Sent(const Announcement& announcement, bool news) {
   timer_->Arm(pacing_);
 }
 
+void EventPacer::PingSent() {
+  VMSG_CHECK(ping_next(), "a PING too early");
+  ping_owed_ = false;
+  ping_outstanding_ = true;
+  timer_->Arm(pacing_);
+}
+
 void EventPacer::Release() {
   outstanding_.reset();
+  ping_outstanding_ = false;
   timer_->Cancel();
 }
 
 void EventPacer::Reset() {
   ready_ = 0;
   removed_ = 0;
+  ping_owed_ = false;
   Release();
 }
 

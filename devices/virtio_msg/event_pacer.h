@@ -1,4 +1,4 @@
-// EventPacer: which EVENT_DEVICE is owed, and when the next one may go.
+// EventPacer: which EVENT_DEVICE is owed, and when it, or a PING, may go.
 
 #ifndef VMSG_DEVICES_VIRTIO_MSG_EVENT_PACER_H_
 #define VMSG_DEVICES_VIRTIO_MSG_EVENT_PACER_H_
@@ -16,7 +16,8 @@ namespace vmsg::msg {
 // Existing drivers keep one buffer for bus messages of the device and look at
 // it later, so a second one too early would overwrite the first. One is
 // outstanding at a time; the next may go when the driver has reacted, or after
-// a short time. What is owed is two bits per slot.
+// a short time. What is owed is two bits per slot, and one for a PING, which
+// takes the same place in the driver.
 // Source: amp-pci-device, section 4.
 //
 // Threads: the loop's. Nothing blocks or allocates after construction.
@@ -68,11 +69,26 @@ class EventPacer {
   }
   bool outstanding() const { return outstanding_.has_value(); }
 
+  // --- The PING of DriverPing. ---
+
+  void OwePing() { ping_owed_ = true; }
+  void CancelPing() { ping_owed_ = false; }
+  // A PING is to be sent now. It goes before what Next() gives: who owes one
+  // waits a while before the next, so events have their turn.
+  bool ping_next() const { return ping_owed_ && free(); }
+  // It was sent, and is outstanding now. REQUIRES: ping_next().
+  void PingSent();
+  // No effect when it is not outstanding any more.
+  void PingAnswered() {
+    if (ping_outstanding_) Release();
+  }
+
   // The driver is a new one: nothing is owed, nothing is outstanding.
   void Reset();
 
  private:
   static constexpr uint32_t Bit(uint32_t slot) { return uint32_t{1} << slot; }
+  bool free() const { return !outstanding_.has_value() && !ping_outstanding_; }
   void Release();
 
   const vmm::Duration pacing_;
@@ -81,6 +97,8 @@ class EventPacer {
   uint32_t next_ = 0;  // slot to begin with
   std::optional<Announcement> outstanding_;
   bool news_ = false;
+  bool ping_owed_ = false;
+  bool ping_outstanding_ = false;
   absl::AnyInvocable<void()> may_send_;
   const std::unique_ptr<vmm::Timer> timer_;
 };

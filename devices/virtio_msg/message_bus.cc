@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "devices/virtio_msg/driver_ping.h"
 #include "devices/virtio_msg/event_pacer.h"
 #include "devices/virtio_msg/message.h"
 #include "devices/virtio_msg/outbox.h"
@@ -58,6 +59,7 @@ class MessageBus::Impl final : private SlotHost {
   SlotStatus status(uint32_t slot) const;
   void SetObserver(SlotObserver observer) { observer_ = std::move(observer); }
   bool driver_seen() const { return driver_seen_; }
+  DriverHealth driver_health() const { return ping_.health(); }
   const Counters& counters() const { return counters_; }
 
  private:
@@ -100,8 +102,10 @@ class MessageBus::Impl final : private SlotHost {
   bool FlushAll();
   bool FlushAnswers();
   bool FlushAnnouncements();
+  bool FlushPing();
   bool FlushEvents();
   void UpdateFull(uint32_t slot);
+  void OnDriverHealth();
   void TellObserver();
 
   SlotContext context_;
@@ -110,6 +114,7 @@ class MessageBus::Impl final : private SlotHost {
   Counters counters_;
   Outbox outbox_;
   EventPacer pacer_;
+  DriverPing ping_;
   SlotObserver observer_;
 
   // Sets of slots, a bit for each.
@@ -152,6 +157,13 @@ MessageBus::Impl::Impl(std::string name, const MessageBusOptions& options,
                                .send_refused = &counters_.send_refused},
               options.traffic_observer),
       pacer_(loop, options.announce_pacing, [this] { RequestService(); }),
+      ping_(
+          loop, options.ping, &pacer_,
+          DriverPing::Counters{.sent = &counters_.pings_sent,
+                               .answered = &counters_.pings_answered,
+                               .missed = &counters_.pings_missed,
+                               .unexpected = &counters_.pings_unexpected},
+          [this] { RequestService(); }, [this] { OnDriverHealth(); }),
       event_wake_(loop->CreateWakeSource([this] { RequestService(); })),
       observer_wake_(loop->CreateWakeSource([this] { TellObserver(); })) {
   VMSG_CHECK(options.max_message_bytes >= kMinMessageBytes &&
@@ -193,6 +205,7 @@ void MessageBus::Impl::ReceiveTransport(const Header& header,
     log_.LogGuest(vmm::LogSeverity::kWarning, "no such device number");
     return;
   }
+  ping_.Heard();
   const uint32_t n = header.dev_num;
   Slot& slot = *slots_[n];
   if (pacer_.outstanding()) NoteReaction(slot, n, message);
@@ -221,14 +234,20 @@ void MessageBus::Impl::NoteReaction(const Slot& slot, uint32_t n,
 
 void MessageBus::Impl::ReceiveBus(const Header& header,
                                   const DriverMessage& message) {
+  if (const auto* const answer = std::get_if<PingResponse>(&message)) {
+    ping_.HeardAnswer(header.token, answer->data);
+    return;
+  }
+  ping_.Heard();
   std::array<std::byte, kMaxMessageBytes> out;
   size_t size = 0;
   if (const GetDevices* const get = std::get_if<GetDevices>(&message)) {
     size = ListDevices(header, *get, out);
   } else if (const Ping* const ping = std::get_if<Ping>(&message)) {
     size = EncodePing(header, ping->data, out);
+    ping_.HeardPing();
   } else {
-    return;  // the answer to a PING that nobody waits for
+    return;
   }
   outbox_.SendAnswer(std::span(out).first(size));
 }
@@ -267,7 +286,10 @@ bool MessageBus::Impl::Flush() {
 
 // Bounded: each waiting request, announcement and level at most once.
 bool MessageBus::Impl::FlushAll() {
-  return FlushAnswers() && FlushAnnouncements() && FlushEvents();
+  if (FlushAnswers()) return FlushAnnouncements() && FlushEvents();
+  // Nor is there room for this.
+  if (pacer_.ping_next()) ping_.Refused();
+  return false;
 }
 
 bool MessageBus::Impl::FlushAnswers() {
@@ -287,6 +309,7 @@ bool MessageBus::Impl::FlushAnswers() {
 bool MessageBus::Impl::FlushAnnouncements() {
   // A driver that has not shown itself finds the devices when it enumerates.
   if (!driver_seen_) return true;
+  if (pacer_.ping_next()) return FlushPing();
   const std::optional<EventPacer::Announcement> next = pacer_.Next();
   if (!next.has_value()) return true;
   std::array<std::byte, kMinMessageBytes> out;
@@ -299,6 +322,17 @@ bool MessageBus::Impl::FlushAnnouncements() {
   } else {
     pacer_.Sent(*next, /*news=*/true);
   }
+  return true;
+}
+
+bool MessageBus::Impl::FlushPing() {
+  std::array<std::byte, kMinMessageBytes> out;
+  const size_t size = ping_.Encode(out);
+  if (!outbox_.SendPing(std::span(out).first(size))) {
+    ping_.Refused();
+    return false;
+  }
+  ping_.Sent();
   return true;
 }
 
@@ -332,6 +366,7 @@ void MessageBus::Impl::ResetAll() {
     context_.options.traffic_observer->OnDriverReset();
   }
   outbox_.Clear();
+  ping_.Reset();
   pacer_.Reset();
   driver_seen_ = false;
   full_slots_ = 0;
@@ -371,6 +406,17 @@ void MessageBus::Impl::OnSlotChanged(uint32_t slot) {
   observer_(slot);
 }
 
+void MessageBus::Impl::OnDriverHealth() {
+  if (ping_.health() == DriverHealth::kUnresponsive) {
+    log_.LogGuest(vmm::LogSeverity::kWarning, "the driver does not answer");
+  }
+  for (uint32_t n = 0; n < kSlots; ++n) {
+    if (slots_[n]->occupied()) OnSlotChanged(n);
+  }
+  // Whoever runs the link looks at the bus after each service.
+  RequestService();
+}
+
 void MessageBus::Impl::TellObserver() {
   ForEachSlot(std::exchange(changed_slots_, 0), 0, [this](uint32_t n) {
     if (observer_ != nullptr) observer_(n);
@@ -408,7 +454,15 @@ absl::Status MessageBus::Impl::Unplug(uint32_t slot,
 
 SlotStatus MessageBus::Impl::status(uint32_t slot) const {
   VMSG_CHECK(slot < kSlots, "no such slot");
-  return slots_[slot]->status();
+  SlotStatus status = slots_[slot]->status();
+  // What the device itself has to say comes first.
+  if (ping_.health() == DriverHealth::kUnresponsive &&
+      status.state != SlotState::kEmpty && status.health == SlotHealth::kOk) {
+    status.health = SlotHealth::kUnresponsive;
+    status.health_reason = absl::StrCat("the driver has left ", ping_.misses(),
+                                        " PINGs in a row without an answer");
+  }
+  return status;
 }
 
 // --- MessageBus. ---
@@ -442,6 +496,9 @@ void MessageBus::SetObserver(SlotObserver observer) {
   impl_->SetObserver(std::move(observer));
 }
 bool MessageBus::driver_seen() const { return impl_->driver_seen(); }
+DriverHealth MessageBus::driver_health() const {
+  return impl_->driver_health();
+}
 const MessageBus::Counters& MessageBus::counters() const {
   return impl_->counters();
 }

@@ -92,6 +92,9 @@ class MessageBus {
 
   // The driver has sent anything valid since the last ResetAll().
   bool driver_seen() const;
+  // After each change, which may come by time alone, the link is asked for
+  // service, and observers hear of the slots.
+  DriverHealth driver_health() const;
 
   struct Counters {
     vmm::OwnedCounter received;        // messages, malformed ones included
@@ -101,6 +104,12 @@ class MessageBus {
     vmm::OwnedCounter events_sent;
     vmm::OwnedCounter deferred;      // requests whose answer took time
     vmm::OwnedCounter send_refused;  // times the link had no room
+    // PINGs of this side: sent, answered in time or late, without an answer
+    // from a driver whose silence counts; and answers that fit none.
+    vmm::OwnedCounter pings_sent;
+    vmm::OwnedCounter pings_answered;
+    vmm::OwnedCounter pings_missed;
+    vmm::OwnedCounter pings_unexpected;
   };
   // Any thread.
   const Counters& counters() const;

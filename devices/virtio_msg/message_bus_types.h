@@ -23,7 +23,19 @@ enum class SlotState : uint8_t {
   kRemoving,
 };
 
-enum class SlotHealth : uint8_t { kOk, kNeedsReset, kBackendFailed };
+enum class SlotHealth : uint8_t {
+  kOk,
+  kNeedsReset,
+  kBackendFailed,
+  kUnresponsive,  // the driver of the bus is; see DriverHealth
+};
+
+// What is known about the driver of a bus from asking it.
+enum class DriverHealth : uint8_t {
+  kUnknown,  // it was not asked, or has not answered yet and need not
+  kAnswers,
+  kUnresponsive,  // silent, PING after PING
+};
 
 struct SlotStatus {
   SlotState state = SlotState::kEmpty;
@@ -34,6 +46,31 @@ struct SlotStatus {
   SlotHealth health = SlotHealth::kOk;
   std::string health_reason;  // empty when OK
 };
+
+// PING as a health check; see DriverPing.
+struct PingOptions {
+  // How long a driver may be quiet before it is asked. 0: never asked.
+  vmm::Duration interval{0};
+  // How long it has for an answer.
+  vmm::Duration timeout = std::chrono::seconds(1);
+  // So many PINGs in a row without an answer make it unresponsive.
+  uint32_t misses = 3;
+  // The embedder knows that its driver answers: it is asked although it has not
+  // sent a PING of its own, and silence counts from the first one on.
+  bool ask_first = false;
+
+  static constexpr vmm::Duration kMaxTime = std::chrono::hours(1);
+  static constexpr uint32_t kMaxMisses = 1000;
+};
+// interval from 0, timeout above 0, both at most kMaxTime; misses 1 to
+// kMaxMisses.
+constexpr bool IsValid(const PingOptions& options) {
+  return options.interval >= vmm::Duration(0) &&
+         options.interval <= PingOptions::kMaxTime &&
+         options.timeout > vmm::Duration(0) &&
+         options.timeout <= PingOptions::kMaxTime && options.misses >= 1 &&
+         options.misses <= PingOptions::kMaxMisses;
+}
 
 struct MessageBusOptions {
   Revision revision = Revision::k2025;
@@ -47,6 +84,7 @@ struct MessageBusOptions {
   // How long an EVENT_DEVICE keeps the next one back when the driver shows no
   // reaction: existing drivers hold a single buffer for bus messages.
   vmm::Duration announce_pacing = std::chrono::milliseconds(100);
+  PingOptions ping = {};  // valid
   // Sees all traffic; borrowed, outlives the bus. Null: nobody looks.
   TrafficObserver* traffic_observer = nullptr;
 };

@@ -66,6 +66,9 @@ class Outbox {
     return true;
   }
 
+  // Sends a request of this side. False: no room; it is dropped.
+  bool SendPing(std::span<const std::byte> message) { return TrySend(message); }
+
   // Drops the answer that waits: its driver is gone.
   void Clear() { owed_bytes_ = 0; }
 

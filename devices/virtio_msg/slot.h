@@ -123,6 +123,7 @@ class Slot final : public EndpointHost {
   absl::Status Unplug(const UnplugOptions& options,
                       absl::AnyInvocable<void()> gone);
   SlotStatus status() const;
+  bool occupied() const { return state_ != SlotState::kEmpty; }
 
  private:
   enum class Phase : uint8_t { kNone, kServing, kFailing, kReleasing };

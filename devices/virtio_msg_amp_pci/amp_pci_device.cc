@@ -48,6 +48,13 @@ absl::Status Validate(const AmpPciOptions& options, size_t num_loops) {
         options.id, ": max_packets_per_wakeup is ",
         options.max_packets_per_wakeup, ", not 1 to ", kMaxPacketsPerWakeup));
   }
+  if (!msg::IsValid(options.ping)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.id,
+        ": ping: interval from 0 and timeout above 0, both to an hour, misses "
+        "1 to ",
+        msg::PingOptions::kMaxMisses));
+  }
   if (num_loops != 1 && num_loops != options.num_fifos) {
     return absl::InvalidArgumentError(
         absl::StrCat(options.id, ": ", num_loops, " loops for ",
@@ -124,6 +131,7 @@ class AmpPciDeviceImpl final : public AmpPciDevice {
                .index = n,
                .layout = options.fifo_layout,
                .max_packets_per_wakeup = options.max_packets_per_wakeup,
+               .ping = options.ping,
                .traffic_observer = monitors_.back().get()},
               loop, memory, &doorbells_[n],
               windows_->data() + n * kFifoWindowBytes, msix_, log_sink);

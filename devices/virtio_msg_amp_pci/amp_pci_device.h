@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "devices/virtio_msg/message_bus_types.h"
 #include "devices/virtio_msg/monitor/wire_monitor.h"
 #include "devices/virtio_msg_amp_pci/amp_layout.h"
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
@@ -34,6 +35,8 @@ struct AmpPciOptions {
   uint32_t max_packets_per_wakeup = 64;
   // Judges the driver of each FIFO by what it sends; see wire_monitor().
   bool wire_monitor = false;
+  // PING as a health check of the driver of each FIFO; off by default.
+  msg::PingOptions ping = {};
 };
 
 // One PCI function with num_fifos FIFOs, each with a message bus of its own.

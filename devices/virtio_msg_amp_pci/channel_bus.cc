@@ -39,9 +39,24 @@ control::Health ToHealth(msg::SlotHealth health) {
       return control::Health::kNeedsReset;
     case msg::SlotHealth::kBackendFailed:
       return control::Health::kBackendFailed;
+    case msg::SlotHealth::kUnresponsive:
+      return control::Health::kUnresponsive;
   }
   VMSG_CHECK(false, "unknown slot health");
   return control::Health::kOk;
+}
+
+control::DriverHealth ToDriverHealth(msg::DriverHealth health) {
+  switch (health) {
+    case msg::DriverHealth::kUnknown:
+      return control::DriverHealth::kUnknown;
+    case msg::DriverHealth::kAnswers:
+      return control::DriverHealth::kAnswers;
+    case msg::DriverHealth::kUnresponsive:
+      return control::DriverHealth::kUnresponsive;
+  }
+  VMSG_CHECK(false, "unknown driver health");
+  return control::DriverHealth::kUnknown;
 }
 
 control::BusState ToBusState(FifoState state) {
@@ -138,6 +153,7 @@ control::BusReport ChannelBus::bus_report() const {
     report.fault = std::string(FifoFaultName(channel_->fault()));
   }
   report.driver_seen = channel_->bus().driver_seen();
+  report.driver_health = ToDriverHealth(channel_->bus().driver_health());
   report.counters = {
       {"wakeups", fifo.wakeups.value()},
       {"packets_in", fifo.packets_in.value()},
@@ -152,6 +168,10 @@ control::BusReport ChannelBus::bus_report() const {
       {"events_sent", bus.events_sent.value()},
       {"deferred", bus.deferred.value()},
       {"send_refused", bus.send_refused.value()},
+      {"pings_sent", bus.pings_sent.value()},
+      {"pings_answered", bus.pings_answered.value()},
+      {"pings_missed", bus.pings_missed.value()},
+      {"pings_unexpected", bus.pings_unexpected.value()},
   };
   if (monitor_ != nullptr) {
     report.counters.push_back({"driver_violations", monitor_->violations()});

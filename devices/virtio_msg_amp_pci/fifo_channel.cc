@@ -25,6 +25,7 @@ FifoChannel::FifoChannel(const Options& options, vmm::EventLoop* loop,
       look_(loop->CreateTimer([this] { OnLook(); })),
       bus_(options.name,
            {.max_message_bytes = kFifoPacketBytes,
+            .ping = options.ping,
             .traffic_observer = options.traffic_observer},
            loop, &dma_, this, log_sink) {
   VMSG_CHECK(options_.max_packets_per_wakeup > 0);
@@ -236,13 +237,18 @@ void FifoChannel::ScheduleRecheck(bool all_sent) {
 void FifoChannel::NoteChanges() {
   const FifoState state = fifo_->state();
   const bool driver = bus_.driver_seen();
-  if (state == seen_state_ && driver == seen_driver_) return;
+  const msg::DriverHealth health = bus_.driver_health();
+  if (state == seen_state_ && driver == seen_driver_ &&
+      health == seen_health_) {
+    return;
+  }
   if (state == FifoState::kBroken && seen_state_ != FifoState::kBroken) {
     counters_.breaks.Add();
     log_.LogGuest(vmm::LogSeverity::kWarning, FifoFaultName(fifo_->fault()));
   }
   seen_state_ = state;
   seen_driver_ = driver;
+  seen_health_ = health;
   observer_wake_->Signal();
 }
 

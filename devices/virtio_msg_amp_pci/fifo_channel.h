@@ -17,6 +17,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "devices/virtio_msg/message_bus.h"
+#include "devices/virtio_msg/message_bus_types.h"
 #include "devices/virtio_msg/message_link.h"
 #include "devices/virtio_msg/traffic_observer.h"
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
@@ -62,6 +63,7 @@ class FifoChannel final : private msg::MessageLink {
     FifoLayout layout = FifoLayout::kSpsc;
     uint32_t max_packets_per_wakeup = 64;  // above 0
     // As in msg::MessageBusOptions.
+    msg::PingOptions ping = {};
     msg::TrafficObserver* traffic_observer = nullptr;
   };
 
@@ -107,8 +109,8 @@ class FifoChannel final : private msg::MessageLink {
   FifoState state() const { return fifo_->state(); }
   FifoFault fault() const { return fifo_->fault(); }
 
-  // Called in a later turn of the loop after state() or bus().driver_seen() has
-  // changed. Empty: nobody.
+  // Called in a later turn of the loop after state(), bus().driver_seen() or
+  // bus().driver_health() has changed. Empty: nobody.
   void SetObserver(absl::AnyInvocable<void()> observer);
 
   vmm::EventLoop* loop() const { return loop_; }              // any thread
@@ -176,6 +178,7 @@ class FifoChannel final : private msg::MessageLink {
   uint32_t sent_ = 0;
   uint32_t last_sent_ = 0;  // in the last turn that was published
   bool seen_driver_ = false;
+  msg::DriverHealth seen_health_ = msg::DriverHealth::kUnknown;
   vmm::Duration recheck_delay_ = kMinRecheck;
   absl::AnyInvocable<void()> observer_;
   vmm::DmaSpace dma_;

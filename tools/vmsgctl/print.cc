@@ -35,6 +35,18 @@ std::string DriverName(const pb::DriverStatus& driver) {
   return absl::StrFormat("0x%02x", driver.status());
 }
 
+// What a FIFO knows of its driver.
+std::string DriverName(const pb::Fifo& fifo) {
+  switch (fifo.driver_health()) {
+    case pb::DRIVER_HEALTH_ANSWERS:
+      return "answers";
+    case pb::DRIVER_HEALTH_UNRESPONSIVE:
+      return "unresponsive";
+    default:
+      return fifo.driver_seen() ? "seen" : "none";
+  }
+}
+
 using Row = std::vector<std::string>;
 
 void PrintTable(const std::vector<Row>& rows, std::ostream& out) {
@@ -114,7 +126,7 @@ void PrintFifos(const pb::ListFifosResponse& list, std::ostream& out) {
       absl::StrAppend(&counters, counters.empty() ? "" : " ", name, "=", value);
     }
     rows.push_back({absl::StrCat(fifo.function(), "/fifo", fifo.fifo()), state,
-                    fifo.driver_seen() ? "seen" : "none",
+                    DriverName(fifo),
                     absl::StrCat(fifo.devices(), "/", fifo.slots()), counters});
   }
   PrintTable(rows, out);

@@ -241,5 +241,33 @@ TEST_F(RunOnServerTest, FifosShowABrokenOneAndResetMendsIt) {
   EXPECT_EQ(Ctl({"reset-fifo", "amp0/fifo7"}).code, kExitUsage);
 }
 
+TEST_F(RunOnServerTest, UnresponsiveDriverShowsEverywhere) {
+  ASSERT_EQ(Ctl({"attach", "rng", "--id", "r0"}).code, kExitOk);
+  EXPECT_THAT(Ctl({"fifos"}).out, HasSubstr(" none "));
+  EXPECT_THAT(Ctl({"fifos", "--json"}).out,
+              HasSubstr("\"driver_health\":\"DRIVER_HEALTH_UNKNOWN\""));
+  OnLoop([this] { bus_->FallSilent(); });
+  EXPECT_THAT(Ctl({"fifos"}).out, HasSubstr(" unresponsive "));
+  EXPECT_THAT(Ctl({"fifos", "--json"}).out,
+              HasSubstr("\"driver_health\":\"DRIVER_HEALTH_UNRESPONSIVE\""));
+  EXPECT_THAT(Ctl({"list"}).out, HasSubstr(" UNRESPONSIVE "));
+  EXPECT_THAT(Ctl({"get", "r0"}).out, HasSubstr("UNRESPONSIVE (no answer)"));
+  EXPECT_THAT(Ctl({"get", "r0", "--json"}).out,
+              AllOf(HasSubstr("\"HEALTH_STATE_UNRESPONSIVE\""),
+                    HasSubstr("\"reason\":\"no answer\"")));
+  std::atomic<bool> ended = false;
+  std::thread changer([&] {
+    for (uint32_t status = 1; !ended; status ^= 2) {
+      OnLoop([&] { bus_->DriverWrites(0, status); });
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  });
+  const Outcome watched = Ctl({"watch", "--count", "1"});
+  ended = true;
+  changer.join();
+  EXPECT_THAT(watched.out, HasSubstr("CHANGED r0"));
+  EXPECT_THAT(watched.out, HasSubstr("health=UNRESPONSIVE"));
+}
+
 }  // namespace
 }  // namespace vmsg::vmsgctl

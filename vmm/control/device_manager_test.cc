@@ -423,6 +423,27 @@ TEST_F(DeviceManagerTest, FifosAreListedWithTheirReports) {
   EXPECT_EQ(answer.value[1].report.fault, "index out of range");
 }
 
+TEST_F(DeviceManagerTest, DriverThatFallsSilentIsAChangeOfEachDevice) {
+  ASSERT_TRUE(Attach(Request("a")).status.ok());
+  ASSERT_TRUE(Attach(Request("b")).status.ok());
+  std::vector<DeviceEvent> events;
+  manager_->Watch("b",
+                  [&](const DeviceEvent& event) { events.push_back(event); });
+  loop_.RunUntilIdle();
+  bus0_.FallSilent();
+  loop_.RunUntilIdle();
+  ASSERT_EQ(events.size(), 3u) << "b exists, synced, changed";
+  EXPECT_EQ(events[2].kind, Kind::kChanged);
+  EXPECT_EQ(events[2].device.health, Health::kUnresponsive);
+  EXPECT_EQ(events[2].device.health_reason, "no answer");
+  Answer<std::vector<FifoRecord>> answer;
+  manager_->ListFifos("", answer.Take());
+  loop_.RunUntilIdle();
+  ASSERT_EQ(answer.value.size(), 2u);
+  EXPECT_EQ(answer.value[0].report.driver_health, DriverHealth::kUnresponsive);
+  EXPECT_EQ(answer.value[1].report.driver_health, DriverHealth::kUnknown);
+}
+
 TEST_F(DeviceManagerTest, ResetFifoBringsABrokenOneBack) {
   bus1_.Break("index out of range");
   Answer<FifoRecord> answer;

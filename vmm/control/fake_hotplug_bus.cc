@@ -86,6 +86,17 @@ void FakeHotplugBus::Break(std::string fault) {
   if (bus_observer_) bus_observer_(bus_report_);
 }
 
+void FakeHotplugBus::FallSilent() {
+  bus_report_.driver_seen = true;
+  bus_report_.driver_health = DriverHealth::kUnresponsive;
+  if (bus_observer_) bus_observer_(bus_report_);
+  for (auto& [number, slot] : slots_) {
+    slot.report.health = Health::kUnresponsive;
+    slot.report.health_reason = "no answer";
+    Report(number);
+  }
+}
+
 void FakeHotplugBus::Report(uint32_t slot) {
   if (slot_observer_) slot_observer_(slot, slots_.at(slot).report);
 }

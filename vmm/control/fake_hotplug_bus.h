@@ -79,6 +79,8 @@ class FakeHotplugBus final : public HotplugBus {
   // The driver lets go of a device that is being removed.
   void DriverLetsGo(uint32_t slot);
   void Break(std::string fault);
+  // The driver stops answering; all devices on the bus show it.
+  void FallSilent();
 
   void RefuseNextPlug(absl::Status status) { refusal_ = std::move(status); }
   int resets() const { return resets_; }

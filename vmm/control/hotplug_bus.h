@@ -84,6 +84,7 @@ enum class PlugState : uint8_t {
   kGone,
 };
 
+// kUnresponsive: the driver of the whole bus is; the device has no fault.
 enum class Health : uint8_t { kOk, kNeedsReset, kBackendFailed, kUnresponsive };
 
 // A slot's facts, copied between threads.
@@ -98,6 +99,13 @@ struct SlotReport {
 
 enum class BusState : uint8_t { kRunning, kWaiting, kBroken };
 
+// What a bus knows about its driver from asking it.
+enum class DriverHealth : uint8_t {
+  kUnknown,  // it was not asked, or has not answered yet and need not
+  kAnswers,
+  kUnresponsive,
+};
+
 // A counter with its name, for operators: "malformed".
 struct NamedCount {
   std::string name;
@@ -108,6 +116,7 @@ struct BusReport {
   BusState state = BusState::kRunning;
   std::string fault;  // why it is broken
   bool driver_seen = false;
+  DriverHealth driver_health = DriverHealth::kUnknown;
   std::vector<NamedCount> counters;
 };
 

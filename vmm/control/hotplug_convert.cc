@@ -70,6 +70,18 @@ pb::FifoState ToProto(BusState state) {
   return pb::FIFO_STATE_UNSPECIFIED;
 }
 
+pb::DriverHealth ToProto(DriverHealth health) {
+  switch (health) {
+    case DriverHealth::kUnknown:
+      return pb::DRIVER_HEALTH_UNKNOWN;
+    case DriverHealth::kAnswers:
+      return pb::DRIVER_HEALTH_ANSWERS;
+    case DriverHealth::kUnresponsive:
+      return pb::DRIVER_HEALTH_UNRESPONSIVE;
+  }
+  return pb::DRIVER_HEALTH_UNSPECIFIED;
+}
+
 pb::DeviceEventKind ToProto(DeviceEvent::Kind kind) {
   switch (kind) {
     case DeviceEvent::Kind::kExists:
@@ -190,6 +202,7 @@ pb::Fifo ToProto(const FifoRecord& record) {
   fifo.set_state(ToProto(record.report.state));
   fifo.set_fault(record.report.fault);
   fifo.set_driver_seen(record.report.driver_seen);
+  fifo.set_driver_health(ToProto(record.report.driver_health));
   fifo.set_slots(record.slots);
   fifo.set_devices(record.devices);
   for (const NamedCount& count : record.report.counters) {

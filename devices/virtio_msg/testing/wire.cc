@@ -99,6 +99,10 @@ Bytes PingRequest(uint32_t data, uint16_t token) {
   return Message(2, 0x03, 0, Payload().U32(data), token);
 }
 
+Bytes PingAnswer(uint32_t data, uint16_t token) {
+  return Message(3, 0x03, 0, Payload().U32(data), token);
+}
+
 uint64_t Received::Get(size_t offset, size_t size) const {
   uint64_t value = 0;
   for (size_t i = 0; i < size; ++i) {

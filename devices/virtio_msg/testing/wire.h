@@ -59,6 +59,7 @@ Bytes GetShmRequest(uint16_t dev, uint32_t index);
 Bytes AvailEvent(uint16_t dev, uint32_t index);
 Bytes GetDevicesRequest(uint16_t offset, uint16_t count);
 Bytes PingRequest(uint32_t data, uint16_t token = kTestToken);
+Bytes PingAnswer(uint32_t data, uint16_t token);
 
 // What the device sent.
 class Received {
@@ -82,6 +83,7 @@ class Received {
   bool is_config_event() const { return !is_bus() && id() == 0x40; }
   bool is_used_event() const { return !is_bus() && id() == 0x42; }
   bool is_device_event() const { return is_bus() && id() == 0x40; }
+  bool is_ping() const { return is_bus() && !is_response() && id() == 0x03; }
 
   const Bytes& bytes() const { return bytes_; }
 
