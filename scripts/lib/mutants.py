@@ -144,8 +144,9 @@ def _try(bazel, tree, mutant, target, test):
   source = _read(path)
   _write(path, mutate(source, mutant))
   try:
-    code, output = bazel.test('--test_filter=' + test, '--test_timeout=60',
-                              target)
+    # The second form is for a test with parameters.
+    code, output = bazel.test(f'--test_filter={test}:*/{test}/*',
+                              '--test_timeout=60', target)
   finally:
     _write(path, source)
   if code == _PASSED:
