@@ -40,6 +40,20 @@ AmpDriver::AmpDriver(const amp::AmpPciOptions& options, vmm::EventLoop* loop,
   }
 }
 
+void AmpDriver::Join(absl::FunctionRef<void()> run_loop) {
+  constexpr int kRounds = 100;  // many more than it takes
+  for (uint32_t n = 0; n < function_.num_fifos(); ++n) {
+    guest::Fifo& joining = fifo(n);
+    for (int i = 0; joining.state() != guest::FifoState::kRunning; ++i) {
+      VMSG_CHECK(i < kRounds, "the device does not join");
+      while (joining.Step()) {
+      }
+      RingDoorbell(n);
+      run_loop();
+    }
+  }
+}
+
 AmpDriver::~AmpDriver() {
   function_.Close();
   bridge_.reset();

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "devices/virtio_msg_amp_pci/amp_pci_device.h"
 #include "guest/driver/amp_function.h"
 #include "guest/driver/fifo.h"
@@ -33,8 +34,11 @@ class AmpDriver {
   ~AmpDriver();
 
   amp::AmpPciDevice& device() { return *device_; }
-  // For n below the function's number of FIFOs. Attached; where the layout has
-  // a handshake, the caller sees that through while the loop runs.
+  // Sees the handshake of every FIFO through, in a layout that has one.
+  // `run_loop` lets the loop do what it has to; on the thread of both sides.
+  void Join(absl::FunctionRef<void()> run_loop);
+
+  // For n below the function's number of FIFOs. Attached.
   guest::Fifo& fifo(uint32_t n = 0) { return *fifos_[n]; }
   void RingDoorbell(uint32_t n = 0) {
     platform_->WriteMmio(function_.doorbell_address(n), 4, 1);

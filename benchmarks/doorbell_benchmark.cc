@@ -32,14 +32,22 @@ double AwakeNsEach(DoorbellLoop& loop) {
   return static_cast<double>(time.count()) / kPings;
 }
 
-void BM_LoopPerPing(benchmark::State& state) {
+void LoopPerPing(benchmark::State& state, amp::FifoLayout layout) {
   MinimalDoorbellLoop minimal;
-  AmpDoorbellLoop amp;
+  AmpDoorbellLoop amp(layout);
   AwakeNsEach(minimal);
   AwakeNsEach(amp);
   RunTriple(
       state, [&] { return AwakeNsEach(minimal); },
       [&] { return AwakeNsEach(amp); });
+}
+
+void BM_LoopPerPing(benchmark::State& state) {
+  LoopPerPing(state, amp::FifoLayout::kSpsc);
+}
+
+void BM_LoopPerPingShmem(benchmark::State& state) {
+  LoopPerPing(state, amp::FifoLayout::kShmemV1);
 }
 
 // Processor time of the loop's thread, which goes to sleep for each doorbell,
@@ -65,6 +73,7 @@ void BM_ThreadCpuPerPing(benchmark::State& state) {
 }
 
 BENCHMARK(BM_LoopPerPing)->Iterations(1)->UseManualTime();
+BENCHMARK(BM_LoopPerPingShmem)->Iterations(1)->UseManualTime();
 BENCHMARK(BM_ThreadCpuPerPing)->Iterations(1)->UseManualTime();
 
 }  // namespace

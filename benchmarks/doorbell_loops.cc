@@ -74,12 +74,15 @@ void MinimalDoorbellLoop::RunOnce(bool wait) {
 
 // --- AmpDoorbellLoop. ---
 
-AmpDoorbellLoop::AmpDoorbellLoop()
+AmpDoorbellLoop::AmpDoorbellLoop(amp::FifoLayout layout)
     : loop_(MakeLoop()),
       interrupts_(&interrupt()),
-      driver_({.num_fifos = 1}, loop_.get(), &interrupts_) {
+      driver_({.num_fifos = 1, .fifo_layout = layout}, loop_.get(),
+              &interrupts_) {
   // The device notices that it has a driver.
-  loop_->RunOnce(vmm::Duration::zero());
+  RunOnce(/*wait=*/false);
+  driver_.Join([this] { RunOnce(/*wait=*/false); });
+  interrupt().Drain();
 }
 
 void AmpDoorbellLoop::RunOnce(bool wait) {

@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "benchmarks/amp_driver.h"
+#include "devices/virtio_msg_amp_pci/amp_pci_device.h"
 #include "vmm/base/event_fd.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/event/epoll_event_loop.h"
@@ -77,7 +78,7 @@ class MinimalDoorbellLoop final : public DoorbellLoop {
 // The device: each doorbell stands for one PING request, which it answers.
 class AmpDoorbellLoop final : public DoorbellLoop {
  public:
-  AmpDoorbellLoop();
+  explicit AmpDoorbellLoop(amp::FifoLayout layout = amp::FifoLayout::kSpsc);
 
   void RunOnce(bool wait) override;
   void Ring() override;

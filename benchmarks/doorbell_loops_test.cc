@@ -11,8 +11,9 @@ constexpr uint32_t kPings = 200;
 TEST(DoorbellLoopsTest, ARingGivesOneInterruptInOneRound) {
   MinimalDoorbellLoop minimal;
   AmpDoorbellLoop amp;
+  AmpDoorbellLoop shmem(amp::FifoLayout::kShmemV1);
   for (DoorbellLoop* const loop :
-       std::initializer_list<DoorbellLoop*>{&minimal, &amp}) {
+       std::initializer_list<DoorbellLoop*>{&minimal, &amp, &shmem}) {
     for (uint32_t i = 0; i < kPings; ++i) {
       loop->Ring();
       EXPECT_EQ(loop->interrupt().Drain(), 0u);

@@ -54,7 +54,10 @@ GetConfigPath::GetConfigPath(const Options& options)
   VMSG_CHECK(kBatch % options_.packets_per_turn == 0);
   // The channel notes that it was connected, and would reset a device.
   loop_.RunUntilIdle();
-  Join();
+  driver_.Join([this] {
+    loop_.RunWatches();
+    loop_.RunUntilIdle();
+  });
   PlugDevices();
   // The first turns.
   for (uint32_t i = 0; i < options_.packets_per_turn; ++i) {
@@ -70,22 +73,6 @@ GetConfigPath::GetConfigPath(const Options& options)
 }
 
 GetConfigPath::~GetConfigPath() = default;
-
-// The handshake, in layouts that have one.
-void GetConfigPath::Join() {
-  constexpr int kSteps = 10;  // many more than it takes
-  for (uint32_t n = 0; n < options_.fifos; ++n) {
-    guest::Fifo& joining = driver_.fifo(n);
-    for (int i = 0; i < kSteps && joining.state() != guest::FifoState::kRunning;
-         ++i) {
-      while (joining.Step()) {
-      }
-      loop_.RunWatches();
-      loop_.RunUntilIdle();
-    }
-    VMSG_CHECK(joining.state() == guest::FifoState::kRunning);
-  }
-}
 
 void GetConfigPath::PlugDevices() {
   virtio::DummyOptions dummy;

@@ -78,7 +78,6 @@ class GetConfigPath {
     return static_cast<uint16_t>(request % options_.devices);
   }
   void PutOne(uint32_t request, Range range);
-  void Join();
   void PlugDevices();
 
   const Options options_;

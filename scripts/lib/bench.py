@@ -258,14 +258,16 @@ class SystemCallMeasurement:
   _MANY = 1200
   _LIMITS = {'epoll_wait': 1, 'read': 0, 'write': 1, 'other': 0}
 
-  def __init__(self, name):
+  def __init__(self, name, layout='spsc'):
     self._kinds = list(self._LIMITS)
+    self._layout = layout
     self.names = ['%s, %s' % (name, kind) for kind in self._kinds]
 
   def _count(self, bench, doorbells):
     log = os.path.join(bench.folder, 'strace.%d' % doorbells)
     thread = int(bench.run('strace', '-f', '-o', log,
-                           bench.program('doorbell_calls'), str(doorbells)))
+                           bench.program('doorbell_calls'), str(doorbells),
+                           self._layout))
     with open(log, encoding='utf-8', errors='replace') as file:
       return bench_parse.system_calls(file.read(), thread)
 
@@ -342,10 +344,14 @@ _MEASUREMENTS = [
     ScaleMeasurement('get_config/served, instructions', 'spsc'),
     ScaleMeasurement('get_config/shmem/served, instructions', 'shmem-v1'),
     SystemCallMeasurement('doorbell/system_calls'),
+    SystemCallMeasurement('doorbell/shmem/system_calls', 'shmem-v1'),
     TripleMeasurement(
         'doorbell/loop_cpu_per_ping', 'doorbell_benchmark', 'BM_LoopPerPing',
         Target(AT_MOST, 1500, 'value'),
         note='the baseline does nothing but epoll_wait, read and write'),
+    TripleMeasurement(
+        'doorbell/shmem/loop_cpu_per_ping', 'doorbell_benchmark',
+        'BM_LoopPerPingShmem', Target(AT_MOST, 1500, 'value')),
     TripleMeasurement(
         'doorbell/loop_cpu_per_ping, asleep between', 'doorbell_benchmark',
         'BM_ThreadCpuPerPing',
