@@ -35,7 +35,8 @@ at_least() {
   note "$1: $2, at least $3"
 }
 
-# vmm_start OPTION...: starts the VMM under KVM with a control socket.
+# vmm_start OPTION...: starts the VMM under KVM with a control socket, and a wire
+# monitor on each FIFO.
 vmm_start() {
   rm -f input console control.sock
   mkfifo input
@@ -43,12 +44,13 @@ vmm_start() {
   heard_lines=0
   note "kvm_vmm $*"
   "$E2E/bin/kvm_vmm" --accel=kvm --control=unix:control.sock --stats=stats.json \
-    "$@" <>input >console 2>>vmm.log &
+    --wire-monitor "$@" <>input >console 2>>vmm.log &
   vmm=$!
   echo $vmm >vmm.pid
 }
 
-# vmm_end: waits until the VMM ends, with code 0.
+# vmm_end: waits until the VMM ends, with code 0. The guest's driver must not have
+# broken a row of the conformance table.
 vmm_end() {
   count_exits
   wait "$vmm"
@@ -58,6 +60,8 @@ vmm_end() {
   [ $code -eq 0 ] || fail "the VMM ended with code $code"
   [ -s stats.json ] || fail "the VMM wrote no stats"
   [ -s kvm_exits ] || sum_of_stats_exits >kvm_exits
+  broken=$(grep -o '"broken_rows":{[^}][^}]*}' stats.json | tr '\n' ' ')
+  [ -z "$broken" ] || fail "the guest's driver: $broken"
 }
 
 # vmm_kill: ends the VMM whatever it does; nothing if it has ended.
