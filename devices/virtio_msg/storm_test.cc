@@ -1,5 +1,6 @@
 // Random storms of hot-plug, resets and a full link against a model of a driver
-// with a single buffer for bus messages. Source: amp-pci-device, 4.
+// with a single buffer for bus messages, with and without I/O. Source:
+// amp-pci-device, 4.
 
 #include <array>
 #include <chrono>
@@ -27,10 +28,15 @@ using virtio::DummyOptions;
 
 class Storm {
  public:
+  // Half of them with PINGs in between, which a driver like that may lose, or
+  // lose an event by.
   explicit Storm(uint64_t seed)
       : random_(seed),
         monitor_({.name = "amp0/fifo0"}, &clock_, nullptr),
-        harness_({.traffic_observer = &monitor_}),
+        harness_({.ping = {.interval = milliseconds(seed % 2 * 20),
+                           .timeout = milliseconds(150)},
+                  .traffic_observer = &monitor_}),
+        io_(seed % 4 >= 2),
         driver_(seed + 1, &harness_.link(), &harness_.loop().clock()) {
     monitor_.set_sink([this](const Violation& violation) {
       // Drivers in the field reset the queues of a device that they leave,
@@ -42,6 +48,7 @@ class Storm {
       ADD_FAILURE() << RowId(violation.row) << ", device " << violation.device
                     << ": " << violation.text;
     });
+    if (io_) driver_.EnableIo(&harness_.memory(), {0x80000});
     // Some devices are there before the driver is.
     for (uint32_t slot = 0; slot < 4; ++slot) Plug(slot);
     driver_.Start();
@@ -85,7 +92,9 @@ class Storm {
   // Lets everything come to rest.
   void Settle() {
     harness_.link().set_room(FakeLink::kUnlimited);
-    for (int i = 0; i < 20'000; ++i) Turn(milliseconds(1));
+    for (int i = 0; i < 25'000; ++i) Turn(milliseconds(1));
+    // It may be at a PING now.
+    for (int i = 0; i < 100 && !driver_.idle(); ++i) Turn(milliseconds(1));
   }
 
   void ExpectAtRest() {
@@ -108,6 +117,7 @@ class Storm {
   const SingleBufferDriver& driver() const { return driver_; }
   uint64_t queue_resets() const { return queue_resets_; }
   uint64_t unplugged() const { return unplugged_; }
+  DriverHealth driver_health() { return harness_.bus().driver_health(); }
 
  private:
   // Few, so that slots are used again and again.
@@ -129,12 +139,14 @@ class Storm {
   }
 
   void Unplug(uint32_t slot, bool forced) {
-    const absl::Status status =
-        harness_.bus().Unplug(slot,
-                              {.forced = forced,
-                               .deadline = milliseconds(200),
-                               .fail_deadline = milliseconds(100)},
-                              [this] { ++gone_; });
+    const absl::Status status = harness_.bus().Unplug(
+        slot,
+        {.forced = forced,
+         // A driver with I/O lets go before these, or
+         // something hangs.
+         .deadline = milliseconds(io_ ? 2000 : 200),
+         .fail_deadline = milliseconds(io_ ? 20'000 : 100)},
+        [this] { ++gone_; });
     if (!status.ok()) return;
     devices_[slot] = nullptr;
     ++unplugged_;
@@ -152,6 +164,7 @@ class Storm {
   WireMonitor monitor_;
   uint64_t queue_resets_ = 0;
   BusHarness harness_;
+  const bool io_;
   SingleBufferDriver driver_;
   std::array<DummyDevice*, kSlots> devices_ = {};
   uint64_t unplugged_ = 0;
@@ -170,6 +183,16 @@ TEST_P(StormTest, DriverAndBusAgreeWhenItIsOver) {
   EXPECT_GT(storm.driver().tear_downs(), 20u);
   EXPECT_GT(storm.queue_resets(), 10u);
   EXPECT_GT(storm.unplugged(), 50u);
+  if (GetParam() % 4 >= 2) {
+    EXPECT_GT(storm.driver().io_done(), 100u);
+    EXPECT_GT(storm.driver().io_done_late(), 20u);
+  }
+  if (GetParam() % 2 != 0) {
+    EXPECT_GT(storm.driver().pings_answered(), 20u);
+    EXPECT_NE(storm.driver_health(), DriverHealth::kUnresponsive);
+  } else {
+    EXPECT_EQ(storm.driver().pings_answered(), 0u);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, StormTest, testing::Range<uint64_t>(1, 25));

@@ -13,6 +13,7 @@
 
 #include "devices/virtio_msg/message_bus.h"
 #include "devices/virtio_msg/message_link.h"
+#include "devices/virtio_msg/testing/driver_port.h"
 #include "devices/virtio_msg/testing/wire.h"
 #include "vmm/event/event_loop.h"
 
@@ -23,7 +24,7 @@ namespace vmsg::msg {
 // again by itself only when the bus asked for service.
 //
 // Threads: the loop's.
-class FakeLink final : public MessageLink {
+class FakeLink final : public MessageLink, public DriverPort {
  public:
   static constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
 
@@ -38,10 +39,12 @@ class FakeLink final : public MessageLink {
   // --- The driver's end. ---
 
   // Puts a message on the way; the bus sees it at the next Service().
-  void Enqueue(Bytes message) { to_device_.push_back(std::move(message)); }
+  void Enqueue(Bytes message) override {
+    to_device_.push_back(std::move(message));
+  }
   size_t waiting() const { return to_device_.size(); }
   // Takes all that has arrived, which makes room for as many.
-  std::vector<Received> Take();
+  std::vector<Received> Take() override;
   // Both queues lose what they hold, as at a function reset.
   void Clear();
 
