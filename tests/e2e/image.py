@@ -125,6 +125,21 @@ def guest_initramfs(release, our_modules):
   return _cached_archive('guest', files)
 
 
+def kexec_archive(release, initramfs, program):
+  """Returns the path of what a guest has in addition that goes to a new kernel.
+
+  Args:
+    release: of the new kernel.
+    initramfs: path of the initramfs for it.
+    program: path of the program kexec.
+  """
+  return _cached_archive('kexec', {
+      '/kexec/vmlinuz': read('/' + kernel_image.image_path(release)),
+      '/kexec/initrd': read(initramfs),
+      '/kexec/kexec': read(program),
+  })
+
+
 def _cached_archive(kind, files):
   """Returns the path of an archive; files: {path in it: bytes}."""
 

@@ -40,6 +40,7 @@ _TARGETS = {
     'images/payload.elf': '//guest/payload:payload.elf',
     'images/first_instruction.elf': '//benchmarks:first_instruction.elf',
     'images/adversary.elf': '//guest/adversary:adversary.elf',
+    'images/kexec': '//tests/e2e/guest:kexec',
 }
 
 
@@ -72,27 +73,32 @@ def build():
           for path, label in _TARGETS.items()}
 
 
-def needs_linux(case):
-  """Whether a case boots Linux as its guest."""
-  text = image.read(os.path.join(image.FOLDER, 'cases', case + '.sh'))
-  return b'linux_start' in text
+def mentions(cases, word):
+  """Whether the text of one of the cases has a word."""
+  return any(
+      word in image.read(os.path.join(image.FOLDER, 'cases', case + '.sh'))
+      for case in cases)
 
 
-def linux_files():
-  """Kernel and initramfs of the Linux guest, as build() returns them."""
+def linux_files(programs, cases):
+  """What the Linux guest is booted from, as build() returns it."""
   release = kernel_image.find_release()
-  return {
+  initramfs = image.guest_initramfs(release, linux_modules.build(release))
+  files = {
       'images/vmlinux': image.vmlinux(release),
-      'images/guest.cpio': image.guest_initramfs(
-          release, linux_modules.build(release)),
+      'images/guest.cpio': initramfs,
   }
+  if mentions(cases, b'linux_kexec_load'):
+    files['images/kexec.cpio'] = image.kexec_archive(
+        release, initramfs, programs['images/kexec'])
+  return files
 
 
 def tree(programs, cases):
   """All files that the cases need, as build() returns them."""
   files = dict(programs)
-  if any(map(needs_linux, cases)):
-    files.update(linux_files())
+  if mentions(cases, b'linux_'):
+    files.update(linux_files(programs, cases))
   for folder in ('shell', 'cases'):
     for path in glob.glob(os.path.join(image.FOLDER, folder, '*.sh')):
       files['%s/%s' % (folder, os.path.basename(path))] = path

@@ -119,6 +119,15 @@ class RunCasesTest(unittest.TestCase):
     self.assert_fails('no', setup + 'recorded record 63 "${digest%% *}" || '
                       'fail no')
 
+  def test_finds_a_digest_in_one_of_several_records(self):
+    judged, output = self.run_case(
+        'head -c 16 /dev/urandom >short; head -c 160 /dev/urandom >a; '
+        'head -c 320 /dev/urandom >b; vmm_start; '
+        'digest=$(tail -c +17 b | head -c 64 | sha256sum); '
+        'recorded "short a b" 64 "${digest%% *}" || fail no; '
+        'same record "$RECORD" b; ' + _END)
+    self.assertTrue(judged.passed, output)
+
   def test_reads_values_of_json(self):
     judged, output = self.run_case(
         'vmm_start; text=\'{"a":[{"n":1,"s":"x"},{"n":2,"s":"y"}]}\'; '

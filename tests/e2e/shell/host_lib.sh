@@ -12,7 +12,7 @@ vmm=
 
 # fail TEXT...: ends the case.
 fail() {
-  echo "e2e: error: $*"
+  echo "e2e: error: $*" >&2
   exit 1
 }
 
@@ -73,18 +73,24 @@ vmm_kill() {
 # count_exits: notes what KVM itself counts for its virtual machines. It forgets a
 # machine that has ended, so the largest number stays.
 count_exits() {
-  file=/sys/kernel/debug/kvm/exits
-  [ -r $file ] || return 0
-  count=$(cat $file)
+  count=$(kvm_counter exits)
+  [ -n "$count" ] || return 0
   [ "$count" -le "$(cat kvm_exits 2>/dev/null || echo 0)" ] ||
     echo "$count" >kvm_exits
 }
+
+# kvm_counter NAME: what KVM counts under this name for its virtual machines; nothing
+# where debugfs can't be read.
+kvm_counter() { cat "/sys/kernel/debug/kvm/$1" 2>/dev/null; }
 
 # Where debugfs can't be read: the calls of KVM_RUN that returned to the VMM.
 sum_of_stats_exits() {
   sed -n 's/.*"exits":{\([^}]*\)}.*/\1/p' stats.json | tr ',' '\n' |
     awk -F: '{sum += $2} END {print sum + 0}'
 }
+
+# What in the console says that the guest has crashed.
+CRASH='Kernel panic|BUG:|Oops'
 
 # hear PATTERN: waits for the next line of the console, after the one heard
 # last, that matches the extended regular expression; puts it in HEARD.
@@ -100,7 +106,7 @@ hear() {
       return 0
     fi
     kill -0 "$vmm" 2>/dev/null || fail "the VMM ended before the guest said: $1"
-    grep -q -E 'Kernel panic|BUG:|Oops' console && fail 'the guest has crashed'
+    grep -q -E "$CRASH" console && fail 'the guest has crashed'
     sleep 0.1
     tries=$((tries - 1))
   done
@@ -149,11 +155,12 @@ OUTPUT=  # what the last command in the guest printed
 # what they hand out to record.0, record.1 and so on, in order of attach.
 MEMORY=256
 LAYOUT=spsc
+INITRD=$E2E/images/guest.cpio
 linux_start() {
   booting=$(seconds)
   # The word splitting takes out the line break.
   # shellcheck disable=SC2086,SC2116
-  vmm_start --kernel="$E2E/images/vmlinux" --initrd="$E2E/images/guest.cpio" \
+  vmm_start --kernel="$E2E/images/vmlinux" --initrd="$INITRD" \
     --append="$(echo $GUEST_OPTIONS)" --memory=$MEMORY \
     --entropy-record=record \
     --device "virtio-msg-amp-pci,id=amp0,num-fifos=2,fifo-layout=$LAYOUT" "$@"
@@ -165,6 +172,43 @@ linux_start() {
 linux_is_up() {
   hear '^e2e-ready '
   note "$HEARD"
+}
+
+# linux_kexec_start: a guest with a device on a FIFO of either layout, both in use,
+# one being read. It has the same kernel once more, to go to.
+linux_kexec_start() {
+  cat "$E2E/images/guest.cpio" "$E2E/images/kexec.cpio" >initrd
+  INITRD=initrd
+  MEMORY=512
+  # Loading computes digests in the kernel, for so long on a busy emulated machine
+  # that the guest would call it a lockup.
+  GUEST_OPTIONS="$GUEST_OPTIONS nowatchdog"
+  linux_start --device virtio-msg-amp-pci,id=amp1,fifo-layout=shmem-v1
+  in_guest insert_our_modules
+  control attach rng --id rng0 --place amp0/fifo0/slot3 --wait "${PATIENCE}s"
+  control attach rng --id rng1 --place amp1/fifo1/slot0 --wait "${PATIENCE}s"
+  in_guest 'dd if=/dev/hwrng of=/tmp/read bs=64 2>/dev/null &'
+  in_guest 'wait_for 20 test -s /tmp/read'
+}
+
+# linux_kexec_load load|load-panic: makes it the kernel after this one.
+linux_kexec_load() {
+  in_guest "/kexec/kexec $1 /kexec/vmlinuz /kexec/initrd \"\$(cat /proc/cmdline)\""
+}
+
+# linux_kexec_end: the new kernel is up, and both devices deliver.
+linux_kexec_end() {
+  linux_is_up
+  in_guest insert_our_modules
+  in_guest 'wait_for 20 virtio_bound_is 4 2'
+  # Which of them is the first is chance.
+  in_guest 'use_rng 0'
+  compare_entropy 'record.0 record.1' 1024
+  first=$RECORD
+  in_guest 'use_rng 1'
+  compare_entropy 'record.0 record.1' 1024
+  [ "$first" != "$RECORD" ] || fail "both deliver what is in $RECORD"
+  linux_end
 }
 
 # in_guest COMMAND: does it in the guest's shell; its output is in OUTPUT. The case
@@ -223,8 +267,9 @@ unplug_while_read() {
   same 'devices after that' "$OUTPUT" 0
 }
 
-# compare_entropy RECORD BYTES: the guest reads that many bytes from /dev/hwrng, and
-# they are what the back end handed out (kvm_vmm --entropy-record): the same digest.
+# compare_entropy RECORDS BYTES: the guest reads that many bytes from /dev/hwrng, and
+# they are what a back end handed out (kvm_vmm --entropy-record): the same digest, in
+# one of these files, whose name is then in RECORD.
 # The guest's kernel takes some for itself, before and, once a minute, between ours;
 # for the sake of the latter there is a second chance.
 compare_entropy() {
@@ -236,18 +281,25 @@ compare_entropy() {
   fail "the back end did not hand out what the guest has read"
 }
 
-# recorded FILE BYTES SHA256: whether the file has bytes of this digest. It looks at
-# multiples of 16, which is what Linux takes, and at the last ones first, which are
-# what was just read.
+# recorded FILES BYTES SHA256: whether one of the files, then in RECORD, has bytes of
+# this digest. It looks at multiples of 16, which is what Linux takes, and at the last
+# ones first, which are what was just read.
 recorded() {
-  offset=$((($(stat -c %s "$1") - $2) / 16 * 16))
-  while [ $offset -ge 0 ]; do
-    digest=$(tail -c "+$((offset + 1))" "$1" | head -c "$2" | sha256sum)
-    if [ "${digest%% *}" = "$3" ]; then
-      note "digest $3 on both sides, at byte $offset"
-      return 0
-    fi
-    offset=$((offset - 16))
+  back=0
+  more=1
+  while [ $more -eq 1 ]; do
+    more=0
+    for RECORD in $1; do
+      offset=$((($(stat -c %s "$RECORD") - $2) / 16 * 16 - back))
+      [ $offset -ge 0 ] || continue
+      more=1
+      digest=$(tail -c "+$((offset + 1))" "$RECORD" | head -c "$2" | sha256sum)
+      if [ "${digest%% *}" = "$3" ]; then
+        note "digest $3 on both sides, at byte $offset of $RECORD"
+        return 0
+      fi
+    done
+    back=$((back + 16))
   done
   return 1
 }
