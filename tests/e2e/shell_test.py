@@ -128,6 +128,21 @@ class RunCasesTest(unittest.TestCase):
         'same record "$RECORD" b; ' + _END)
     self.assertTrue(judged.passed, output)
 
+  def test_tells_what_the_counters_have_done(self):
+    judged, output = self.run_case(
+        'control() { REPLY=$(cat fifos); }; kvm_counter() { cat "$1"; }; '
+        'count() { echo "$1" >exits; echo "$2" >halt_exits; '
+        'echo "[{\\"answered\\":9,\\"packets_in\\":9,\\"packets_out\\":9},'
+        '{\\"packets_in\\":\\"$3\\",\\"answered\\":$4,\\"packets_out\\":7}]" '
+        '>fifos; }; '
+        'vmm_start; count 100 10 5 6; costs_begin 1; count 150 13 9 8; '
+        'costs_end it; ' + _END)
+    self.assertTrue(judged.passed, output)
+    self.assertEqual(
+        {key: value for key, value in judged.facts.items() if 'it_' in key},
+        {'it_exits': 50, 'it_halt_exits': 3, 'it_packets_in': 4,
+         'it_requests': 2, 'it_packets_out': 0})
+
   def test_reads_values_of_json(self):
     judged, output = self.run_case(
         'vmm_start; text=\'{"a":[{"n":1,"s":"x"},{"n":2,"s":"y"}]}\'; '

@@ -9,10 +9,18 @@ host() {
   in_guest 'virtio_count 4'
   same 'devices before any is attached' "$OUTPUT" 0
 
+  costs_begin 1
+  sleep 2
+  costs_end idle_2s
+  costs_begin 1
   start=$(seconds)
   control attach rng --id rng0 --place amp0/fifo1/slot3 --wait "${PATIENCE}s"
   fact attach_to_driver_ok_ms "$(milliseconds_since "$start")"
-  same 'state of rng0' "$(json state "$REPLY")" DEVICE_STATE_PRESENT
+  attached=$REPLY
+  costs_end probe
+  in_guest 'dd if=/dev/hwrng of=/dev/null bs=64 count=1'
+  fact attach_to_hwrng_ms "$(milliseconds_since "$start")"
+  same 'state of rng0' "$(json state "$attached")" DEVICE_STATE_PRESENT
   in_guest 'cat /sys/bus/virtio/devices/virtio0/virtio_msg/*'
   same 'place in the guest' "$(echo $OUTPUT)" 'fifo1 3'
   in_guest 'virtio_bound 4'

@@ -252,6 +252,32 @@ fifo_becomes() {
   note "FIFO $1 is $2"
 }
 
+# costs_begin FIFO, costs_end NAME: facts of what happens in between: NAME_requests,
+# NAME_packets_in and NAME_packets_out of this FIFO, and of the whole machine, where
+# KVM can be asked, NAME_exits, of which NAME_halt_exits were idleness.
+costs_begin() {
+  costs_fifo=$(($1 + 1))
+  costs >costs_before
+}
+costs_end() {
+  costs >costs_after
+  while read -r key after; do
+    before=$(awk -v "key=$key" '$1 == key {print $2}' costs_before)
+    fact "$1_$key" $((after - before))
+  done <costs_after
+}
+costs() {
+  for counter in exits halt_exits; do
+    count=$(kvm_counter $counter)
+    [ -z "$count" ] || echo "$counter $count"
+  done
+  control fifos amp0 >/dev/null
+  echo "requests $(json answered "$REPLY" "$costs_fifo")"
+  for counter in packets_in packets_out; do
+    echo "$counter $(json $counter "$REPLY" "$costs_fifo")"
+  done
+}
+
 # unplug_while_read PLACE: attaches a device there, the guest's only one, takes it
 # away while the guest reads from it, and sees the read end.
 unplug_while_read() {
