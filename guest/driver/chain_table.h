@@ -67,7 +67,7 @@ class ChainTable {
 
   // What the device says that it has used. With VIRTIO_F_IN_ORDER one chain
   // stands for all before it too, which it has then used completely (virtio
-  // 1.2, 2.7.9 and 2.8.9). REQUIRES: due() == 0.
+  // 1.2, 2.7.9 and 2.8.8). REQUIRES: due() == 0.
   [[nodiscard]] QueueFault Use(uint32_t id, uint32_t written);
   // Chains used and not yet given back by Next.
   uint32_t due() const { return due_; }

@@ -9,19 +9,25 @@ namespace {
 // of them.
 constexpr uint64_t kAlignment = 64;
 
+// Source: virtio 1.2, 2.7.5.2.
+constexpr uint64_t kMaxChainBytes = uint64_t{1} << 32;
+
 // Whether a device may get the chain, and how much of it it may write.
 bool IsValidChain(std::span<const QueueBuffer> buffers, uint32_t* writable) {
-  uint64_t sum = 0;
+  uint64_t read = 0;
+  uint64_t written = 0;
   for (const QueueBuffer& buffer : buffers) {
     if (buffer.bytes == 0) return false;
     if (buffer.device_writes) {
-      sum += buffer.bytes;
-      if (sum > UINT32_MAX) return false;
-    } else if (sum != 0) {
+      written += buffer.bytes;
+    } else if (written != 0) {
       return false;
+    } else {
+      read += buffer.bytes;
     }
+    if (written > UINT32_MAX || read + written > kMaxChainBytes) return false;
   }
-  *writable = static_cast<uint32_t>(sum);
+  *writable = static_cast<uint32_t>(written);
   return !buffers.empty();
 }
 

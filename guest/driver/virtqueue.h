@@ -66,8 +66,8 @@ class Virtqueue {
 
   // Adds a chain: the buffers the device reads, then those it writes. It is the
   // device's until Take returns `cookie`; the device sees it after Publish().
-  //   kInvalidArgument  empty, a buffer of length 0, read after written, or 4
-  //                     GiB and more to write.
+  //   kInvalidArgument  empty, a buffer of length 0, read after written, 4 GiB
+  //                     and more to write, or more than 4 GiB in all.
   //   kQueueFull        not enough free descriptors; nothing was added.
   //   kQueueBroken
   Error Add(std::span<const QueueBuffer> buffers, uint64_t cookie);

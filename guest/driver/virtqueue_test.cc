@@ -9,7 +9,9 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <optional>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -23,6 +25,10 @@ class VirtqueueTest : public VirtqueueFixture,
                       public testing::WithParamInterface<RingFormat> {
  protected:
   VirtqueueTest() : VirtqueueFixture(GetParam()) {}
+
+  // More than the indices of a split ring have values, many rounds of a packed
+  // one.
+  const uint32_t kManyChains = GetParam() == RingFormat::kSplit ? 66000 : 3000;
 };
 
 INSTANTIATE_TEST_SUITE_P(Formats, VirtqueueTest,
@@ -98,6 +104,22 @@ TEST_P(VirtqueueTest, IndirectChainTakesOneDescriptor) {
   }
 }
 
+TEST_P(VirtqueueTest, EachIndirectChainHasATableOfItsOwn) {
+  Create({.size = 4, .indirect_buffers = 2});
+  for (uint32_t i = 0; i < 4; ++i) {
+    const std::array<QueueBuffer, 2> two = {QueueBuffer{0x1000 + i, 1, false},
+                                            QueueBuffer{0x2000 + i, 1, true}};
+    ASSERT_EQ(queue_->Add(two, i), Error::kNone);
+  }
+  queue_->Publish();
+  for (uint32_t i = 0; i < 4; ++i) {
+    const FakeRing::Chain chain = Pop();
+    ASSERT_EQ(chain.buffers.size(), 2u);
+    EXPECT_EQ(chain.buffers[0].address, 0x1000 + i);
+    EXPECT_EQ(chain.buffers[1].address, 0x2000 + i);
+  }
+}
+
 TEST_P(VirtqueueTest, ChainsThatNeedNoTableOrDoNotFitOneGoDirect) {
   Create({.size = kSize, .indirect_buffers = 2});
   ASSERT_EQ(Add(1, /*buffers=*/3), Error::kNone);
@@ -122,24 +144,28 @@ TEST_P(VirtqueueTest, RefusesChainsThatNoDeviceMayGet) {
   const std::array<QueueBuffer, 2> huge = {
       QueueBuffer{0x1000, UINT32_MAX, true}, QueueBuffer{0x2000, 1, true}};
   EXPECT_EQ(queue_->Add(huge, 0), Error::kInvalidArgument);
+  // virtio 1.2, 2.7.5.2: at most 4 GiB in all.
+  const std::array<QueueBuffer, 3> long_chain = {
+      QueueBuffer{0x1000, UINT32_MAX, false}, QueueBuffer{0x2000, 1, false},
+      QueueBuffer{0x3000, 1, true}};
+  EXPECT_EQ(queue_->Add(long_chain, 0), Error::kInvalidArgument);
   EXPECT_EQ(Add(0, kSize + 1), Error::kQueueFull);
   EXPECT_EQ(queue_->outstanding(), 0u);
-  EXPECT_EQ(Add(0, kSize), Error::kNone);
+  EXPECT_EQ(queue_->Add(std::span(long_chain).first(2), 0), Error::kNone);
+  EXPECT_EQ(Add(0, kSize - 2), Error::kNone);
 }
 
 TEST_P(VirtqueueTest, DescriptorsComeBackAndAreUsedAgain) {
   Create({.size = kSize});
-  // More chains than 16-bit indices have values, of lengths that end a round of
-  // the ring in every way.
-  for (uint32_t i = 0; i < 70000; ++i) {
+  // Of lengths that end a round of the ring in every way.
+  for (uint32_t i = 0; i < kManyChains; ++i) {
     AddAndPublish(i, 1 + i % kSize);
-    const FakeRing::Chain chain = Pop();
-    ASSERT_EQ(chain.buffers.size(), 1 + i % kSize);
-    device_->Push(chain, 64);
+    const std::optional<FakeRing::Chain> chain = device_->Pop();
+    ASSERT_TRUE(chain.has_value() && chain->buffers.size() == 1 + i % kSize);
+    device_->Push(*chain, 64);
     UsedChain used;
     ASSERT_EQ(queue_->Take(&used), Error::kNone);
-    ASSERT_EQ(used.cookie, i);
-    ASSERT_EQ(used.written, 64u);
+    ASSERT_TRUE(used.cookie == i && used.written == 64);
     ASSERT_EQ(queue_->Take(&used), Error::kNotFound);
   }
 }
@@ -164,7 +190,7 @@ TEST_P(VirtqueueTest, OutOfOrderChainsOfManyLengthsKeepTheirRecords) {
   std::deque<FakeRing::Chain> at_device;
   uint64_t next_cookie = 0;
   std::map<uint16_t, uint64_t> cookies;  // by id
-  for (int i = 0; i < 20000; ++i) {
+  for (int i = 0; i < 5000; ++i) {
     const uint32_t buffers = 1 + random() % 6;
     const Error error = Add(next_cookie, buffers);
     if (error == Error::kNone) {
@@ -186,10 +212,10 @@ TEST_P(VirtqueueTest, OutOfOrderChainsOfManyLengthsKeepTheirRecords) {
     ExpectTaken(cookies.at(chain.id), static_cast<uint32_t>(pick));
     cookies.erase(chain.id);
   }
-  EXPECT_GT(next_cookie, 5000u);
+  EXPECT_GT(next_cookie, 1000u);
 }
 
-// --- VIRTIO_F_IN_ORDER: virtio 1.2, 2.7.9 and 2.8.9. ---
+// --- VIRTIO_F_IN_ORDER: virtio 1.2, 2.7.9 and 2.8.8. ---
 
 TEST_P(VirtqueueTest, InOrderBatchGivesItsChainsBackOneByOne) {
   Create({.size = kSize, .in_order = true});
@@ -247,8 +273,7 @@ TEST_P(VirtqueueTest, NotificationIsWantedWhenThePlaceOfTheEventIsPassed) {
   Create({.size = kSize, .event_index = true});
   uint32_t shown = 0;
   std::mt19937 random(7);
-  // All the way around the ring, and around its 16-bit indices.
-  for (int i = 0; i < 30000; ++i) {
+  while (shown < kManyChains) {
     // From one that was passed to one that is not reached.
     const uint32_t count = 1 + random() % kSize;
     const uint32_t event = shown + random() % (count + 4) - 2;
@@ -260,11 +285,11 @@ TEST_P(VirtqueueTest, NotificationIsWantedWhenThePlaceOfTheEventIsPassed) {
         << "event " << event << " of " << shown << " and " << count;
     shown += count;
     for (uint32_t n = 0; n < count; ++n) {
-      device_->Push(Pop(), 1);
-      ExpectTaken(n, 1);
+      device_->Push(device_->Pop().value(), 1);
+      UsedChain used;
+      ASSERT_EQ(queue_->Take(&used), Error::kNone);
     }
   }
-  EXPECT_GT(shown, 70000u);
 }
 
 TEST_P(VirtqueueTest, InterruptsFollowTheDriversWish) {
@@ -398,7 +423,7 @@ TEST_P(VirtqueueTest, CreateMakesABrokenQueueGoodAgain) {
 TEST_P(VirtqueueTest, RandomWritesOfTheDeviceGiveEachChainBackAtMostOnce) {
   uint32_t taken = 0;
   uint32_t broken = 0;
-  for (uint32_t seed = 0; seed < 3000; ++seed) {
+  for (uint32_t seed = 0; seed < 500; ++seed) {
     std::mt19937 random(seed);
     const QueueOptions options = {
         .size = kSize,
@@ -451,8 +476,8 @@ TEST_P(VirtqueueTest, RandomWritesOfTheDeviceGiveEachChainBackAtMostOnce) {
     }
     broken += queue_->broken() ? 1 : 0;
   }
-  EXPECT_GT(taken, 1000u);
-  EXPECT_GT(broken, 100u);
+  EXPECT_GT(taken, 500u);
+  EXPECT_GT(broken, 50u);
 }
 
 }  // namespace
