@@ -54,7 +54,7 @@ struct Area {
   uint64_t bytes = 0;
   uint64_t alignment = 1;
 
-  bool valid() const { return address != 0 && address <= ~bytes; }
+  bool wraps() const { return address > ~bytes; }
   bool aligned() const { return address % alignment == 0; }
   bool Overlaps(const Area& other) const {
     return address < other.address + other.bytes &&
@@ -341,7 +341,7 @@ void DeviceModel::CheckAreas(const virtio::QueueConfig& config) {
       Area{config.driver.value, packed ? 4 : 6 + 2 * n, packed ? 4u : 2u},
       Area{config.device.value, packed ? 4 : 6 + 8 * n, 4}};
   for (const Area& area : areas) {
-    if (!area.valid()) {
+    if (area.wraps()) {
       Violated(Row::kDrvVq3, "an area at 0x%x", area.address);
       return;
     }

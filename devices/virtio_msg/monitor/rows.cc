@@ -66,7 +66,7 @@ constexpr auto kTable = std::to_array<RowEntry>({
      "without VIRTIO_F_RING_RESET"},
     {"DRV-VQ-2", "MUST", kChecked, "size above the maximum"},
     {"DRV-VQ-3", "MUST", kChecked,
-     "an area at 0, past the end of the address space or over another one"},
+     "an area past the end of the address space or over another one"},
     {"DRV-VQ-4", "SHOULD", kChecked,
      "SET_VQUEUE of an active queue with VIRTIO_F_RING_RESET"},
     {"DRV-STATUS-1", "SHOULD", kInternal, "when it diagnoses"},

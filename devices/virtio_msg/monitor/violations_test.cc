@@ -542,11 +542,16 @@ const std::vector<Case>& Cases() {
          c.ReadQueue();
          c.WriteQueueAt(0x1000, 0x107E, 0x1098);
        }},
-      {Row::kDrvVq3, "AreaAtZero", [](Conversation& c) { c.Start(); },
+      {Row::kDrvVq3, "AreasNeverSet",
        [](Conversation& c) {
          c.Negotiate();
          c.ReadQueue();
-         c.WriteQueueAt(0x1000, 0x1800, 0);
+         c.WriteQueueAt(0, 0x1800, 0x2000);  // there may be memory at 0
+       },
+       [](Conversation& c) {
+         c.Negotiate();
+         c.ReadQueue();
+         c.WriteQueueAt(0, 0, 0);
        }},
       {Row::kDrvVq3, "AreaPastTheEnd", [](Conversation& c) { c.Start(); },
        [](Conversation& c) {
