@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "guest/driver/any_virtqueue.h"
 #include "guest/driver/bus.h"
@@ -20,6 +21,7 @@
 #include "guest/driver/testing/fake_device.h"
 #include "guest/driver/testing/fake_platform.h"
 #include "guest/driver/virtio_device.h"
+#include "tests/conformance/driver_judge.h"
 
 namespace vmsg::guest {
 
@@ -38,6 +40,10 @@ class DriverFixture : public testing::Test {
               .interrupt = FakeDevice::kInterrupt,
               .timeout_ns = kTimeoutNs}) {
     EXPECT_TRUE(fifo_.Attach());
+  }
+
+  void TearDown() override {
+    EXPECT_THAT(judge_.violations(), testing::IsEmpty());
   }
 
   void Probe() { ASSERT_EQ(device_.Probe(&bus_, kDev), Error::kNone); }
@@ -129,6 +135,7 @@ class DriverFixture : public testing::Test {
 
   FakePlatform platform_;
   FakeDevice fake_;
+  DriverJudge judge_{&fake_};
   SpscFifo fifo_;
   Bus bus_;
   AnyVirtqueue queue_;

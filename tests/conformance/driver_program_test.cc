@@ -12,11 +12,13 @@
 #include <utility>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "guest/driver/message.h"
 #include "guest/driver/testing/fake_device.h"
 #include "guest/driver/testing/fake_platform.h"
 #include "guest/payload/entropy_program.h"
+#include "tests/conformance/driver_judge.h"
 
 namespace vmsg::guest {
 namespace {
@@ -80,6 +82,10 @@ class DriverProgramConformance : public testing::Test {
     };
   }
 
+  void TearDown() override {
+    EXPECT_THAT(judge_.violations(), testing::IsEmpty());
+  }
+
   void Step(std::function<void()> step) { steps_.push_back(std::move(step)); }
   bool Run() {
     Step([this] { console_.input = "poweroff\n"; });
@@ -98,6 +104,7 @@ class DriverProgramConformance : public testing::Test {
 
   FakePlatform platform_;
   FakeDevice fake_;
+  DriverJudge judge_{&fake_};
   LineConsole console_;
   std::deque<std::function<void()>> steps_;
 };

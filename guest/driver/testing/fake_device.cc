@@ -85,6 +85,7 @@ bool FakeDevice::Send(const MessageBytes& message) {
   ZeroShared(slot, kPacketBytes);
   CopyToShared(slot, message.data(), std::min(message.size(), kPacketBytes));
   StoreRelease<uint32_t>(window + kDeviceHead, next);
+  if (tap) tap(/*by_driver=*/false, message);
   platform_->Raise(interrupt);
   return true;
 }
@@ -99,6 +100,7 @@ void FakeDevice::Serve() {
                    kPacketBytes);
     StoreRelease<uint32_t>(window + kDriverTail, (tail + 1) % kSlots);
     MessageBytes message(packet.begin(), packet.end());
+    if (tap) tap(/*by_driver=*/true, message);
     message.resize(std::clamp<size_t>(Field(message, 6, 2), 8, kPacketBytes));
     received_.push_back(message);
     std::optional<std::vector<MessageBytes>> answers;

@@ -86,6 +86,8 @@ class FakeDevice {
   // answer.
   std::function<std::optional<std::vector<MessageBytes>>(const MessageBytes&)>
       intercept;
+  // Told of everything that goes over the FIFO, whole packets of the driver.
+  std::function<void(bool by_driver, const MessageBytes&)> tap;
   // EVENT_AVAIL for a queue that is set up.
   std::function<void(uint32_t queue)> on_avail;
   bool serve = true;  // false: leaves messages on the driver queue
