@@ -68,8 +68,9 @@ Error Rng::Submit(uint64_t* missing, uint32_t* requests) {
         QueueBuffer{address, half, true},
         QueueBuffer{address + half, bytes - half, true}};
     const QueueBuffer one = {address, bytes, true};
-    const bool split =
-        half != 0 && device_->features().Has(kFeatureIndirectDesc);
+    // No chain is longer than the queue, behind an indirect descriptor either.
+    const bool split = half != 0 && queue_->size() >= kBuffersOfRequest &&
+                       device_->features().Has(kFeatureIndirectDesc);
     const Error error =
         split ? queue_->Add(two, i) : queue_->Add(std::span(&one, 1), i);
     if (error == Error::kQueueFull && queue_->outstanding() != 0) break;

@@ -160,6 +160,15 @@ TEST_P(RngTest, QueueOfOneDescriptorIsEnough) {
   EXPECT_TRUE(IsCounter(0));
 }
 
+// virtio 1.2, 2.7.5.3.1
+TEST_P(RngTest, QueueOfOneDescriptorGetsNoChainOfTwo) {
+  fake_.queue_max_size = 1;
+  fake_.offered |= uint64_t{1} << 28;
+  ASSERT_EQ(Start(), Error::kNone);
+  ASSERT_EQ(Read(1000), Error::kNone);  // Fill() counts the buffers
+  EXPECT_TRUE(IsCounter(0));
+}
+
 TEST_P(RngTest, SleepsUntilTheDeviceAnswers) {
   ASSERT_EQ(Start(), Error::kNone);
   fake_.on_avail = nullptr;
