@@ -24,9 +24,8 @@ constexpr uint32_t kMinFeatureBlocks = 2;
 
 // What messages of revision 2025 can't carry, or this transport does not do.
 virtio::Features Carried(virtio::Features features) {
-  features.Clear(virtio::kFeatureNotifConfigData);   // O-34
-  features.Clear(virtio::kFeatureAdminVq);           // no such queues
-  features.Clear(virtio::kFeatureNotificationData);  // EVENT_AVAIL is a hint
+  features.Clear(virtio::kFeatureNotifConfigData);  // O-34
+  features.Clear(virtio::kFeatureAdminVq);          // no such queues
   return features;
 }
 

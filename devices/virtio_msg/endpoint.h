@@ -86,8 +86,11 @@ class Endpoint final : private virtio::DriverNotifier {
   bool busy() const { return operation_ != Operation::kNone; }
 
   // EVENT_AVAIL. A queue that does not exist, or no DRIVER_OK: ignored (O-25).
+  // The position that comes with VIRTIO_F_NOTIFICATION_DATA is looked at and
+  // not believed: whatever it says, the queue itself is what counts. One that a
+  // queue of this kind can't have is worth a line in the log.
   // REQUIRES: !busy().
-  void Avail(uint32_t index);
+  void Avail(const EventAvail& event);
   // The same, for when requests before it wait: a level until DeliverAvail().
   void RememberAvail(uint32_t index);
   // REQUIRES: !busy().
@@ -167,6 +170,13 @@ class Endpoint final : private virtio::DriverNotifier {
   void NotifyConfigChanged(uint32_t offset, uint32_t length) override;
   void NotifyNeedsReset(std::string_view reason) override;
   void NotifyBackendHealth(bool healthy, std::string_view reason) override;
+
+  // The queue exists, and the device works on it.
+  bool Serves(uint32_t index) const {
+    return index < queues_.size() && queues_[index].enabled && live();
+  }
+  // Whether `event` names a place of its queue, which exists (O-24).
+  bool NamesAPlace(const EventAvail& event) const;
 
   bool FeaturesAcceptable() const;
   bool ConfigRangeFits(uint32_t offset, uint64_t length) const;

@@ -137,11 +137,24 @@ void Endpoint::Remove(absl::AnyInvocable<void()> done) {
 
 // --- Notifications of the driver. ---
 
-void Endpoint::Avail(uint32_t index) {
+void Endpoint::Avail(const EventAvail& event) {
   VMSG_CHECK(!busy(), "an event during an operation");
-  if (index < queues_.size() && queues_[index].enabled && live()) {
-    device_->QueueNotify(static_cast<uint16_t>(index));
+  if (!Serves(event.index)) return;
+  if (acked_.known().Has(virtio::kFeatureNotificationData) &&
+      !NamesAPlace(event)) {
+    log_.LogGuest(vmm::LogSeverity::kWarning,
+                  "EVENT_AVAIL: not a position of this queue");
   }
+  device_->QueueNotify(static_cast<uint16_t>(event.index));
+}
+
+// Packed: a descriptor, and any wrap counter. Split: the available index, which
+// runs through all of its 16 bits.
+bool Endpoint::NamesAPlace(const EventAvail& event) const {
+  if (acked_.known().Has(virtio::kFeatureRingPacked)) {
+    return event.next_offset < queues_[event.index].config.size;
+  }
+  return event.next_offset <= UINT16_MAX && !event.next_wrap;
 }
 
 void Endpoint::RememberAvail(uint32_t index) {
@@ -151,12 +164,15 @@ void Endpoint::RememberAvail(uint32_t index) {
 }
 
 void Endpoint::DeliverAvail() {
+  VMSG_CHECK(!busy(), "an event during an operation");
   if (!avail_pending_) return;
   avail_pending_ = false;
   for (uint32_t word = 0; word < avail_.size(); ++word) {
     uint64_t bits = std::exchange(avail_[word], 0);
     for (; bits != 0; bits &= bits - 1) {
-      Avail(word * 64 + static_cast<uint32_t>(std::countr_zero(bits)));
+      const uint32_t index =
+          word * 64 + static_cast<uint32_t>(std::countr_zero(bits));
+      if (Serves(index)) device_->QueueNotify(static_cast<uint16_t>(index));
     }
   }
 }

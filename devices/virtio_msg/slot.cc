@@ -44,7 +44,7 @@ size_t Slot::Receive(const Header& header, const DriverMessage& message,
   if (const EventAvail* const avail = std::get_if<EventAvail>(&message)) {
     if (!served) return 0;
     if (deferred_.empty() && !endpoint_->busy()) {
-      endpoint_->Avail(avail->index);
+      endpoint_->Avail(*avail);
     } else {
       endpoint_->RememberAvail(avail->index);
     }

@@ -85,9 +85,8 @@ TEST(GetDeviceFeaturesTest, DoesNotOfferWhatTheTransportCanNotCarry) {
   BusHarness harness;
   harness.PlugDummy(
       kDev,
-      {.offered = {virtio::kFeatureVersion1, virtio::kFeatureNotificationData,
-                   virtio::kFeatureNotifConfigData, virtio::kFeatureAdminVq,
-                   virtio::kFeatureRingReset}});
+      {.offered = {virtio::kFeatureVersion1, virtio::kFeatureNotifConfigData,
+                   virtio::kFeatureAdminVq, virtio::kFeatureRingReset}});
   EXPECT_EQ(harness.Ask(GetDeviceFeaturesRequest(kDev, 1, 1)).u32(8),
             1u | 1u << (virtio::kFeatureRingReset - 32));
   // Nor does it accept them.

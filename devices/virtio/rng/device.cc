@@ -44,7 +44,9 @@ class RngDeviceImpl final : public RngDevice {
 
   uint32_t device_id() const override { return kDeviceIdEntropy; }
   Features offered_features() const override {
-    return {kFeatureVersion1, kFeatureIndirectDesc, kFeatureEventIdx,
+    // One chain at a time, so they are used in order without more ado.
+    return {kFeatureVersion1,   kFeatureIndirectDesc, kFeatureEventIdx,
+            kFeatureRingPacked, kFeatureInOrder,      kFeatureNotificationData,
             kFeatureRingReset};
   }
   std::span<const QueueLimits> queues() const override { return kLimits; }

@@ -5,11 +5,16 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "devices/virtio/queue/virtqueue.h"
 #include "devices/virtio/rng/device_fixture.h"
+#include "devices/virtio/testing/fake_packed_driver_queue.h"
 
 namespace vmsg::virtio {
 namespace {
@@ -25,9 +30,40 @@ TEST_F(RngDeviceTest, DescribesItself) {
   EXPECT_EQ(device_->shared_memory(0), std::nullopt);
   EXPECT_EQ(device_->offered_features(),
             Features({kFeatureVersion1, kFeatureIndirectDesc, kFeatureEventIdx,
-                      kFeatureRingReset}));
+                      kFeatureRingPacked, kFeatureInOrder,
+                      kFeatureNotificationData, kFeatureRingReset}));
   EXPECT_TRUE(device_->AcceptFeatures({kFeatureVersion1}));
   EXPECT_FALSE(device_->AcceptFeatures({kFeatureEventIdx}));
+}
+
+TEST_F(RngDeviceTest, PackedQueueIsServedInOrder) {
+  FakePackedDriverQueue driver(memory_.memory(), TestMemory::kRam, 7,
+                               /*event_idx=*/true);
+  Features features = Negotiated();
+  features.Set(kFeatureRingPacked);
+  features.Set(kFeatureInOrder);
+  std::vector<std::unique_ptr<Virtqueue>> queues;
+  queues.push_back(
+      *CreateVirtqueue(0, driver.config(), 256, features, memory_.dma()));
+  device_->Activate({.loop = &loop_,
+                     .dma = memory_.dma(),
+                     .notifier = &notifier_,
+                     .features = features},
+                    std::move(queues),
+                    [](absl::Status status) { EXPECT_TRUE(status.ok()); });
+  loop_.RunUntilIdle();
+  for (uint32_t round = 0; round < 10; ++round) {
+    std::vector<uint16_t> ids;
+    for (int i = 0; i < 3; ++i) {
+      ids.push_back(*driver.Add(
+          std::vector<Buffer>{{kOut, 8, true}, {{kOut.value + 64}, 8, true}}));
+    }
+    device_->QueueNotify(0);
+    loop_.RunUntilIdle();
+    for (uint16_t id : ids) {
+      EXPECT_EQ(driver.TakeUsed(), (FakePackedDriverQueue::Used{id, 16}));
+    }
+  }
 }
 
 TEST_F(RngDeviceTest, RequestIsFilledAndToldToTheDriver) {

@@ -33,7 +33,9 @@ struct DummyOptions {
   uint32_t device_id = 0xfe0;  // given to no device type
   uint32_t num_queues = 2;
   uint32_t max_queue_size = 64;
-  Features offered = {kFeatureVersion1, kFeatureIndirectDesc, kFeatureEventIdx,
+  Features offered = {kFeatureVersion1, kFeatureIndirectDesc,
+                      kFeatureEventIdx, kFeatureRingPacked,
+                      kFeatureInOrder,  kFeatureNotificationData,
                       kFeatureRingReset};
   // AcceptFeatures() refuses a set that lacks one of these.
   Features required = {kFeatureVersion1};

@@ -10,7 +10,7 @@ namespace vmsg::msg {
 using virtio::DummyDevice;
 using virtio::DummyOptions;
 
-BusHarness::BusHarness(const MessageBusOptions& options) {
+BusHarness::BusHarness(const MessageBusOptions& options, vmm::LogSink* log) {
   auto ram =
       vmm::MemoryBacking::CreateAnonymous(kMemoryBytes, "bus_harness_ram");
   VMSG_CHECK(ram.ok());
@@ -22,7 +22,7 @@ BusHarness::BusHarness(const MessageBusOptions& options) {
   dma_ = std::make_unique<vmm::DmaSpace>(&memory_);
   link_ = std::make_unique<FakeLink>(&loop_);
   bus_ = std::make_unique<MessageBus>("amp0/fifo0", options, &loop_, dma_.get(),
-                                      link_.get(), nullptr);
+                                      link_.get(), log);
   link_->set_bus(bus_.get());
 }
 

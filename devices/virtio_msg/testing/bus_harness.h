@@ -15,6 +15,7 @@
 #include "devices/virtio_msg/message_bus.h"
 #include "devices/virtio_msg/testing/fake_link.h"
 #include "devices/virtio_msg/testing/wire.h"
+#include "vmm/base/log.h"
 #include "vmm/memory/dma_space.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/testing/manual_event_loop.h"
@@ -26,7 +27,9 @@ class BusHarness {
  public:
   static constexpr uint64_t kMemoryBytes = 1 << 20;
 
-  explicit BusHarness(const MessageBusOptions& options = {});
+  // `log` is borrowed; null: nobody listens.
+  explicit BusHarness(const MessageBusOptions& options = {},
+                      vmm::LogSink* log = nullptr);
   ~BusHarness();
 
   // A DummyDevice whose transitions take `options.max_transition_delay` at

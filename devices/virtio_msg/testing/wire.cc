@@ -89,8 +89,8 @@ Bytes ResetVqueueRequest(uint16_t dev, uint32_t index) {
 Bytes GetShmRequest(uint16_t dev, uint32_t index) {
   return Message(0, 0x0C, dev, Payload().U32(index));
 }
-Bytes AvailEvent(uint16_t dev, uint32_t index) {
-  return Message(0, 0x41, dev, Payload().U32(index).U32(0), 0);
+Bytes AvailEvent(uint16_t dev, uint32_t index, uint32_t next_offset) {
+  return Message(0, 0x41, dev, Payload().U32(index).U32(next_offset), 0);
 }
 Bytes GetDevicesRequest(uint16_t offset, uint16_t count) {
   return Message(2, 0x02, 0, Payload().U16(offset).U16(count));

@@ -56,7 +56,7 @@ Bytes SetVqueueRequest(uint16_t dev, uint32_t index, uint32_t size,
                        uint64_t desc, uint64_t driver, uint64_t device);
 Bytes ResetVqueueRequest(uint16_t dev, uint32_t index);
 Bytes GetShmRequest(uint16_t dev, uint32_t index);
-Bytes AvailEvent(uint16_t dev, uint32_t index);
+Bytes AvailEvent(uint16_t dev, uint32_t index, uint32_t next_offset = 0);
 Bytes GetDevicesRequest(uint16_t offset, uint16_t count);
 Bytes PingRequest(uint32_t data, uint16_t token = kTestToken);
 Bytes PingAnswer(uint32_t data, uint16_t token);
