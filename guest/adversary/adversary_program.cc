@@ -64,7 +64,10 @@ bool AdversaryProgram::Run() {
   for (size_t i = 0; i < kMaxLine && *from != '\0'; ++i) pattern_[i] = *from++;
 
   if (const Error error = bench_.SetUp(); error != Error::kNone) {
-    Print(Line("error").Text("what", "set-up").Text("error", ErrorName(error)));
+    Print(Line("error")
+              .Text("what", "set-up")
+              .Text("error", ErrorName(error))
+              .Text("stage", bench_.stage()));
     Print(Line("end").Text("result", "fail"));
     return false;
   }

@@ -65,12 +65,16 @@ Error Bench::SetUp() {
   place(&other_, &functions_[1], 0);
   if (!queue_.Create(arena)) return Error::kNoMemory;
 
-  for (Station* station : {&other_, &sibling_}) {
-    Error error = station->Open();
-    if (error == Error::kNone) error = station->Start();
-    if (error == Error::kNone) error = station->Read();
+  const std::array<Station*, 2> controls = {&other_, &sibling_};
+  constexpr std::array<const char*, 2> kNames = {"other", "sibling"};
+  for (size_t i = 0; i < controls.size(); ++i) {
+    stage_ = kNames[i];
+    Error error = controls[i]->Open();
+    if (error == Error::kNone) error = controls[i]->Start();
+    if (error == Error::kNone) error = controls[i]->Read();
     if (error != Error::kNone) return error;
   }
+  stage_ = "victim";
   if (const Error error = victim_.Open(); error != Error::kNone) return error;
   return StartVictim();
 }

@@ -81,6 +81,8 @@ class Bench {
   // all have answered a canonical read, and the victim has `queue()` and
   // DRIVER_OK. kNone, or what failed first.
   Error SetUp();
+  // What SetUp() was at: "pci", or the device.
+  const char* stage() const { return stage_; }
 
   // Runs one case, judges it, and brings the victim back.
   //
@@ -235,6 +237,7 @@ class Bench {
   uint16_t token_ = 0;
   Packet answer_;
   const char* why_ = nullptr;
+  const char* stage_ = "pci";
 };
 
 }  // namespace vmsg::guest

@@ -272,7 +272,7 @@ def run_emulated(report, say):
     raise AdversaryError('scripts/setup --e2e failed')
   process = subprocess.Popen(
       [sys.executable, '-B', os.path.join(bazel.ROOT, 'tests/e2e/run.py'),
-       '--seconds', '900', *_E2E_CASES],
+       '--seconds', '3600', *_E2E_CASES],
       stdout=subprocess.PIPE, encoding='utf-8', errors='replace')
   last = ''
   with process:
@@ -291,7 +291,7 @@ def run_emulated(report, say):
 
 def emulated_row(line):
   """The Row in a line of tests/e2e/run.py, or None."""
-  found = re.search(r'adversary(\S*) console\| (vmsg-guest: case .*)', line)
+  found = re.search(r'adversary(\S*) out\| # (vmsg-guest: case .*)', line)
   if not found:
     return None
   parsed = parse_line(found.group(2))

@@ -68,7 +68,7 @@ class SessionTest(unittest.TestCase):
                    'vmsg-guest: ready layout=spsc', _BEGIN)
     command[-1] += 'import time; time.sleep(100)\n'
     command[-1] = command[-1].replace('sys.exit(0)\n', '')
-    self.run_vmm(command, seconds=2)
+    self.run_vmm(command, seconds=8)
     self.assertEqual((self.rows[0].verdict, self.rows[0].result),
                      ('HANG', 'fail'))
 
@@ -95,15 +95,15 @@ class RowTest(unittest.TestCase):
   """Rows and their sum."""
 
   def test_rows_are_found_in_the_log_of_an_emulated_machine(self):
-    row = adversary.emulated_row('adversary_shmem console| ' + _CASE)
+    row = adversary.emulated_row('adversary_shmem out| # ' + _CASE)
     self.assertEqual((row.name, row.layout), ('ring/x', 'shmem-v1'))
     self.assertEqual(
-        adversary.emulated_row('adversary console| ' + _CASE).layout, 'spsc')
-    self.assertIsNone(adversary.emulated_row('payload console| ' + _CASE))
+        adversary.emulated_row('adversary out| # ' + _CASE).layout, 'spsc')
+    self.assertIsNone(adversary.emulated_row('payload out| # ' + _CASE))
 
   def test_failures_are_named_in_the_sum(self):
-    row = adversary.emulated_row('adversary console| ' + _CASE)
-    bad = adversary.emulated_row('adversary console| ' + _CASE)
+    row = adversary.emulated_row('adversary out| # ' + _CASE)
+    bad = adversary.emulated_row('adversary out| # ' + _CASE)
     bad.fail('CRASH', 'the VMM ended')
     self.assertEqual(adversary.summary([row, bad]), {
         'cases': 1, 'run': 2, 'counts': {'PASS': 1, 'fail': 1},

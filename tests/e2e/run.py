@@ -134,8 +134,8 @@ def _parse_arguments():
                       % ', '.join(case_names()))
   parser.add_argument('--machine', choices=['auto', 'host', 'emulated'],
                       default='auto', help='where to run them (default: auto)')
-  parser.add_argument('--seconds', type=int, default=240,
-                      help='limit for each case (default: 240)')
+  parser.add_argument('--seconds', type=int, default=900,
+                      help='limit for each case (default: 900)')
   parser.add_argument('--jobs', type=_at_least_one, metavar='N',
                       default=min(os.cpu_count(), _MOST_JOBS),
                       help='so many cases at a time, each of them in a machine of '

@@ -27,10 +27,12 @@ host() {
         say next
         ;;
       'vmsg-guest: case '*' result=skipped '*)
+        note "$LINE"
         say next
         ;;
       'vmsg-guest: case '*)
         unchanged "$LINE"
+        note "$LINE"
         [ "$(value result "$LINE")" = ok ] || failed=$((failed + 1))
         say next
         ;;
