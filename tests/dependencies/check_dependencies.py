@@ -75,7 +75,11 @@ NEVER = [
         ],
         with_tests=False,
     )
-    for guest in [r're://guest/driver:.*', '//guest/payload', '//guest/adversary']
+    for guest in [
+        r're://guest/driver:.*',
+        '//guest/payload',
+        r're://guest/adversary:(?!thread_writer$).*',
+    ]
 ]
 
 # Includes that need a library, whether or not a BUILD file says so: Debian's
