@@ -28,14 +28,11 @@ bool VirtqueueBase::BreakOnDma(vmm::DmaResult result) {
                    : QueueFault::kRingOutsideMemory);
 }
 
-bool VirtqueueBase::ReadDescriptor(vmm::GuestAddress table, uint64_t index,
-                                   bool indirect, DescriptorBytes* bytes) {
-  const vmm::DmaResult result =
-      dma_->Read(At(table, kDescriptorBytes * index), *bytes);
+bool VirtqueueBase::BreakOnDescriptor(vmm::DmaResult result, bool indirect) {
   if (result == vmm::DmaResult::kOutside && indirect) {
     return Break(QueueFault::kBufferOutsideMemory);
   }
-  return RingAccess(result);
+  return BreakOnDma(result);
 }
 
 // The table may be longer than a chain may be: what counts is what is used.

@@ -70,7 +70,11 @@ class VirtqueueBase : public Virtqueue {
   // Copies a descriptor of the ring, or of an indirect table. These three
   // return false when they broke the queue.
   bool ReadDescriptor(vmm::GuestAddress table, uint64_t index, bool indirect,
-                      DescriptorBytes* bytes);
+                      DescriptorBytes* bytes) {
+    const vmm::DmaResult result =
+        dma_->Read(At(table, kDescriptorBytes * index), *bytes);
+    return result == vmm::DmaResult::kOk || BreakOnDescriptor(result, indirect);
+  }
   bool AddSegment(const Segment& buffer, bool writable, DescriptorChain* chain);
   // `flags` are those of the descriptor that names the table.
   bool CheckIndirect(const Segment& table, uint16_t flags);
@@ -105,6 +109,7 @@ class VirtqueueBase : public Virtqueue {
   };
 
   bool BreakOnDma(vmm::DmaResult result);
+  bool BreakOnDescriptor(vmm::DmaResult result, bool indirect);
   bool HoldBack(const DescriptorChain& chain, const UsedChain& used);
   bool NextCompleted(UsedChain* used);
   uint16_t TurnAfter(uint16_t turn) const {
