@@ -1,10 +1,19 @@
 # The bare-metal guest reads entropy from two devices that are attached over gRPC
-# one after the other, on different FIFOs and slots.
+# one after the other, on different FIFOs and slots: with split rings, and with
+# packed ones.
 
 BYTES=4096
 
 host() {
-  vmm_start --kernel="$E2E/images/payload.elf" \
+  play split 0
+  play packed 1
+}
+
+# play RING BIT: one life of the VMM; BIT is VIRTIO_F_RING_PACKED as negotiated.
+play() {
+  ring=$1
+  packed=$2
+  vmm_start --kernel="$E2E/images/payload.elf" --append="ring=$ring" \
     --device virtio-msg-amp-pci,id=amp0,num-fifos=2
   hear '^vmsg-guest: ready '
   same 'devices before any is attached' "$(value devices "$HEARD")" 0
@@ -37,8 +46,10 @@ host() {
 read_from() {
   start=$(seconds)
   control attach rng --id "$1" --place "amp0/fifo$2/slot$3" --wait "${PATIENCE}s"
-  fact "attach_to_driver_ok_ms_$1" "$(milliseconds_since "$start")"
+  fact "attach_to_driver_ok_ms_${ring}_$1" "$(milliseconds_since "$start")"
   same "state of $1" "$(json state "$REPLY")" DEVICE_STATE_PRESENT
+  hear "^vmsg-guest: started .*fifo=$2 slot=$3 "
+  same "packed ring of $1" $(($(value features "$HEARD") >> 34 & 1)) "$packed"
   hear "^vmsg-guest: entropy .*fifo=$2 slot=$3 .*total=$BYTES "
   DIGEST=$(value fnv1a "$HEARD")
   control detach "$1" --wait "${PATIENCE}s"
