@@ -324,6 +324,7 @@ TEST_P(RingTest, NextDriverMayChooseAnotherFormat) {
                    : features.With(guest::kFeatureRingPacked);
   }
   EXPECT_EQ(machine_->rng_stats(0, 0, kSlot).bytes, 40000u);
+  EXPECT_EQ(machine_->rng_stats(0, 0, kSlot).digest, digest);
 }
 
 // --- On several threads: each FIFO and each of its drivers has one. ---
