@@ -91,7 +91,9 @@ InProcessMachine::~InProcessMachine() {
   for (std::thread& thread : threads_) thread.join();
   for (const auto& function : functions_) {
     for (uint32_t n = 0; n < function->num_fifos(); ++n) {
-      ExpectNoViolations(*function, *function->wire_monitor(n));
+      if (options_.judge_driver) {
+        ExpectNoViolations(*function, *function->wire_monitor(n));
+      }
     }
   }
   bridge_.reset();

@@ -38,6 +38,8 @@ struct MachineOptions {
   bool with_doorbells = true;
   // False: the driver finds BARs that nobody has placed.
   bool assign_bars = true;
+  // False: the driver does wrong on purpose, and a lot of it.
+  bool judge_driver = true;
 };
 
 // For INSTANTIATE_TEST_SUITE_P: letters and digits.
