@@ -108,21 +108,46 @@ void WriteIoApic(uint32_t index, uint32_t value) {
   Store32(kIoApicData, value);
 }
 
+// The timer and the TSC at the same moment, as far as that goes.
+struct ClockPair {
+  uint64_t tsc = 0;
+  uint32_t timer = 0;
+};
+
+// A processor that is taken away between two reads, as a host does with those
+// of a guest, would make the TSC any number of times too fast or too slow: of
+// several pairs the one that was read in the least time counts.
+ClockPair ReadClocks() {
+  ClockPair best;
+  uint64_t best_width = UINT64_MAX;
+  for (int i = 0; i < 16; ++i) {
+    const uint64_t before = ReadTsc();
+    const uint32_t timer = Load32(apic + kApicTimerCurrent);
+    const uint64_t width = ReadTsc() - before;
+    if (width < best_width) {
+      best_width = width;
+      best = {.tsc = before + width / 2, .timer = timer};
+    }
+  }
+  return best;
+}
+
 // Measures the TSC with the timer, which is masked.
 void CalibrateTsc() {
   constexpr uint32_t kMasked = 1u << 16;
   Store32(apic + kApicTimerDivide, kDivideByOne);
   Store32(apic + kApicLvtTimer, kMasked | kTimerVector);
   Store32(apic + kApicTimerInitial, UINT32_MAX);
-  const uint32_t first = Load32(apic + kApicTimerCurrent);
-  tsc_start = ReadTsc();
+  const ClockPair first = ReadClocks();
+  ClockPair last;
   uint64_t elapsed_ns;
   do {
-    elapsed_ns =
-        uint64_t{first - Load32(apic + kApicTimerCurrent)} * kTimerTickNs;
+    last = ReadClocks();
+    elapsed_ns = uint64_t{first.timer - last.timer} * kTimerTickNs;
   } while (elapsed_ns < kCalibrationNs);
-  const uint64_t ticks = ReadTsc() - tsc_start;
   Store32(apic + kApicTimerInitial, 0);
+  tsc_start = first.tsc;
+  const uint64_t ticks = last.tsc - first.tsc;
   // In milliseconds of a real machine far from overflow.
   ns_per_tsc_32 = ticks == 0 ? 0 : (elapsed_ns << 32) / ticks;
 }
