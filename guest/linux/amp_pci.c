@@ -159,6 +159,9 @@ static void amp_free(struct amp_function *function)
 	struct pci_dev *pdev = function->pdev;
 	unsigned int n;
 
+	/* Before the device starts anew, which is no news for a bus that is down. */
+	for (n = 0; n < function->num_buses; n++)
+		amp_bus_pause(&function->buses[n]);
 	if (function->enabled)
 		pci_clear_master(pdev);
 	for (n = 0; n < function->num_buses; n++) {
