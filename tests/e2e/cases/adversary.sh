@@ -4,6 +4,7 @@
 
 LAYOUT=spsc
 MEMORY_SLACK_KIB=1024
+JUDGE=wrong
 
 host() {
   function="num-fifos=2,fifo-layout=$LAYOUT"
