@@ -78,7 +78,8 @@ absl::StatusOr<std::unique_ptr<GuestRunner>> CreateGuest(
 }
 
 // Standard input goes to the guest's console. A file can't be watched, and need
-// not be: it is all there.
+// not be: it is all there. Of one without an end (/dev/zero) the beginning will
+// do.
 class ConsoleInput {
  public:
   ConsoleInput(GuestRunner* guest, vmm::EventLoop* loop) : guest_(guest) {
@@ -87,11 +88,13 @@ class ConsoleInput {
     if (watch.ok()) {
       watch_ = std::move(*watch);
     } else {
-      while (Read()) continue;
+      for (int reads = 0; reads < kMaxFileReads && Read(); ++reads) continue;
     }
   }
 
  private:
+  static constexpr int kMaxFileReads = 1024;
+
   bool Read() {
     char buffer[256];
     const ssize_t n = read(STDIN_FILENO, buffer, sizeof(buffer));
