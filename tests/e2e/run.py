@@ -32,6 +32,9 @@ emulated machine. Says which, and why. The last line is a JSON object; exit code
 # An emulated machine wants a processor, and 2 GB of memory.
 _MOST_JOBS = 4
 
+# In a case that takes long: it runs when it is named.
+_ONLY_NAMED = b'# Runs only when it is named.'
+
 _TARGETS = {
     'bin/kvm_vmm': '//examples/kvm_vmm:kvm_vmm',
     'bin/vmsgctl': '//tools/vmsgctl:vmsgctl',
@@ -52,6 +55,11 @@ def case_names():
   """The names of all cases."""
   paths = glob.glob(os.path.join(image.FOLDER, 'cases', '*.sh'))
   return sorted(os.path.basename(path)[:-len('.sh')] for path in paths)
+
+
+def usual_case_names():
+  """Those that run when none is named."""
+  return [name for name in case_names() if not mentions([name], _ONLY_NAMED)]
 
 
 def find_programs(folder):
@@ -130,8 +138,8 @@ def _parse_arguments():
       prog='tests/e2e/run.py', description=_USAGE,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('case', nargs='*',
-                      help='cases to run, of %s (default: all)'
-                      % ', '.join(case_names()))
+                      help='cases to run, of %s (default: %s)'
+                      % (', '.join(case_names()), ', '.join(usual_case_names())))
   parser.add_argument('--machine', choices=['auto', 'host', 'emulated'],
                       default='auto', help='where to run them (default: auto)')
   parser.add_argument('--seconds', type=int, default=900,
@@ -225,7 +233,7 @@ def run(arguments, cases, scratch, log):
 
 def main():
   arguments = _parse_arguments()
-  cases = arguments.case or case_names()
+  cases = arguments.case or usual_case_names()
   scratch = tempfile.mkdtemp(prefix='vmsg-e2e.')
   log = arguments.log
   if not log:

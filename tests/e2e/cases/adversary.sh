@@ -1,6 +1,7 @@
 # The catalogue of guest/adversary on KVM: each case ends as its row says, and
 # leaves the VMM with as many open files as before and no more memory. Cases that
 # need a second writer run in-process only (scripts/adversary).
+# Runs only when it is named.
 
 LAYOUT=spsc
 MEMORY_SLACK_KIB=1024
