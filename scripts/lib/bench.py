@@ -258,9 +258,8 @@ class SystemCallMeasurement:
   _MANY = 1200
   _LIMITS = {'epoll_wait': 1, 'read': 0, 'write': 1, 'other': 0}
 
-  def __init__(self, name, layout='spsc', waits=1, note=None):
-    self._limits = dict(self._LIMITS, epoll_wait=waits)
-    self._kinds = list(self._limits)
+  def __init__(self, name, layout='spsc', note=None):
+    self._kinds = list(self._LIMITS)
     self._layout = layout
     self._note = note
     self.names = ['%s, %s' % (name, kind) for kind in self._kinds]
@@ -290,7 +289,7 @@ class SystemCallMeasurement:
     return [
         Result(name, 'calls', value=each.get(kind),
                samples=self._MANY - self._FEW,
-               target=Target(AT_MOST, self._limits[kind], 'value'),
+               target=Target(AT_MOST, self._LIMITS[kind], 'value'),
                unmeasured=why, note=self._note) for name, kind in zip(self.names, self._kinds)
     ]
 
@@ -347,7 +346,7 @@ _MEASUREMENTS = [
     ScaleMeasurement('get_config/shmem/served, instructions', 'shmem-v1'),
     SystemCallMeasurement('doorbell/system_calls'),
     SystemCallMeasurement(
-        'doorbell/shmem/system_calls', 'shmem-v1', waits=1.1,
+        'doorbell/shmem/system_calls', 'shmem-v1',
         note="a timer looks at the driver's state now and then, which is a wait"),
     TripleMeasurement(
         'doorbell/loop_cpu_per_ping', 'doorbell_benchmark', 'BM_LoopPerPing',

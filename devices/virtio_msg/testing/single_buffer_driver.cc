@@ -108,7 +108,7 @@ void SingleBufferDriver::DoSomething() {
     if (device.queue != nullptr) {
       for (uint64_t i = random_() % kIoQueueSize; i > 0; --i) AddChain(slot);
     }
-    port_->Enqueue(AvailEvent(dev, 0));
+    port_->Enqueue(AvailEvent(dev, static_cast<uint32_t>(random_() % 3)));
   } else {
     Ask(slot, GetConfigRequest(dev, 0, 4));
   }
