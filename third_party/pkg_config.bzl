@@ -6,6 +6,9 @@ that the library's own Bazel build uses. So BUILD files depend on
 `@com_google_absl//absl/strings` whether Abseil comes from Debian or from source.
 """
 
+# Parts of glibc and of the compiler, which stay shared in every program.
+_SYSTEM_LIBRARIES = ["-latomic", "-ldl", "-lm", "-lpthread", "-lrt", "-pthread"]
+
 _SETUP_HINT = "Install it with scripts/setup, or run: apt-get install %s"
 
 _BUILD_HEADER = """\
@@ -51,13 +54,14 @@ def _last_of_each(flags):
         if flag not in seen:
             seen[flag] = True
             kept.append(flag)
-    return reversed(kept)
+    return list(reversed(kept))
 
 def _pkg_config(ctx, modules):
     tool = ctx.which("pkg-config")
     if not tool:
         _fail(ctx, "pkg-config is not installed", "pkg-config")
-    result = ctx.execute([tool, "--cflags", "--libs"] + modules)
+    command = [tool, "--cflags", "--libs"] + (["--static"] if ctx.attr.static else [])
+    result = ctx.execute(command + modules)
     if result.return_code != 0:
         _fail(
             ctx,
@@ -66,28 +70,43 @@ def _pkg_config(ctx, modules):
         )
     return [flag for flag in result.stdout.strip().split(" ") if flag]
 
-def _flags(ctx, modules, extra_linkopts):
+def _link(libraries, static):
+    if not libraries:
+        return []
+
+    # The list names every library that any header might need; link only those
+    # that a binary does need.
+    before = "-Wl,--push-state,--as-needed"
+    after = "-Wl,--pop-state"
+    if not static:
+        return [before] + libraries + [after]
+
+    # A group, for archives refer to one another in circles.
+    archives = [flag for flag in libraries if flag not in _SYSTEM_LIBRARIES]
+    system = [flag for flag in libraries if flag in _SYSTEM_LIBRARIES]
+    return (
+        [before, "-Wl,-Bstatic,--start-group"] + archives +
+        ["-Wl,--end-group,-Bdynamic"] + system + [after]
+    )
+
+def _flags(ctx, modules, without_module):
     defines = []
-    linkopts = []
+    libraries = list(without_module)
     for flag in (_pkg_config(ctx, modules) if modules else []):
         if flag.startswith("-D"):
             defines.append(flag[2:])
-        elif flag == "-pthread" or flag.startswith("-l") or flag.startswith("-L"):
-            linkopts.append(flag)
+        elif flag == "-pthread" or flag.startswith("-l"):
+            libraries.append(flag)
+        elif flag.startswith("-L"):
+            fail("@%s: libraries outside the linker's folders: %s" % (ctx.name, flag))
         elif flag.startswith("-Wl,") or flag.startswith("-I"):
             # -Wl: only pkg-config's own --push-state around -latomic, which
-            # as-needed below covers. -I: /usr/include is searched anyway.
+            # as-needed in _link covers. -I: /usr/include is searched anyway.
             if flag.startswith("-I") and not flag.startswith("-I/usr/include"):
                 fail("@%s: headers outside /usr/include: %s" % (ctx.name, flag))
         elif not flag.startswith("-std="):
             fail("@%s: unexpected flag from pkg-config: %s" % (ctx.name, flag))
-
-    # The list names every library that any header might need; link only those
-    # that a binary does need.
-    linkopts = _last_of_each(linkopts)
-    if linkopts:
-        linkopts = ["-Wl,--push-state,--as-needed"] + linkopts + ["-Wl,--pop-state"]
-    return defines, linkopts + extra_linkopts
+    return defines, _link(_last_of_each(libraries), ctx.attr.static)
 
 def _pkg_config_repository_impl(ctx):
     for header in ctx.attr.required_files:
@@ -99,12 +118,12 @@ def _pkg_config_repository_impl(ctx):
 
     packages = {"": [_BUILD_HEADER]}
     labels = {}
-    for label in ctx.attr.libraries.keys() + ctx.attr.extra_linkopts.keys():
+    for label in ctx.attr.libraries.keys() + ctx.attr.without_module.keys():
         labels[label] = True
     for label in labels:
         package, _, name = label.rpartition(":")
         modules = ctx.attr.libraries.get(label, [])
-        defines, linkopts = _flags(ctx, modules, ctx.attr.extra_linkopts.get(label, []))
+        defines, linkopts = _flags(ctx, modules, ctx.attr.without_module.get(label, []))
         packages.setdefault(package, [_BUILD_HEADER]).append(_LIBRARY.format(
             name = name,
             defines = repr(defines),
@@ -134,18 +153,23 @@ pkg_config_repository = repository_rule(
             doc = "What to install when something is missing.",
             mandatory = True,
         ),
-        "extra_linkopts": attr.string_list_dict(
-            doc = "'package:name' to linker flags that no .pc file has. A label " +
-                  "that is not in `libraries` becomes a library of these alone.",
-        ),
         "libraries": attr.string_list_dict(
             doc = "'package:name' (':name' in the root package) to pkg-config modules.",
         ),
         "required_files": attr.string_list(
             doc = "Absolute paths whose absence means that the package is missing.",
         ),
+        "static": attr.bool(
+            doc = "Link the archives, with all that they need but glibc and the " +
+                  "compiler's libraries, and not the shared libraries.",
+        ),
         "tools": attr.string_dict(
             doc = "Name in the root package to the absolute path of a program.",
+        ),
+        "without_module": attr.string_list_dict(
+            doc = "'package:name' to -l flags of libraries that no .pc file has; they " +
+                  "come before those of `libraries`. A label that is not in " +
+                  "`libraries` becomes a library of these alone.",
         ),
     },
     configure = True,
