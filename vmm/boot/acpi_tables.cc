@@ -23,8 +23,7 @@ constexpr uint32_t kMaxVcpus = 255;
 constexpr uint64_t kFacsAlignment = 64;
 constexpr uint64_t kTableAlignment = 16;
 
-// 5.2.6: the header of a system description table.
-constexpr size_t kHeaderBytes = 36;
+// 5.2.6: in the header of a system description table.
 constexpr size_t kLengthOffset = 4;
 constexpr size_t kChecksumOffset = 9;
 

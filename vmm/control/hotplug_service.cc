@@ -83,7 +83,10 @@ class WatchStream final
   explicit WatchStream(DeviceManager* manager) : manager_(manager) {}
 
   void Start(std::shared_ptr<OpenCalls> calls, const std::string& id) {
-    self_ = shared_from_this();
+    {
+      vmm::MutexLock lock(&mutex_);
+      self_ = shared_from_this();
+    }
     calls_ = std::move(calls);
     // Claimed in End(), or by Shutdown() which then calls End().
     call_ =

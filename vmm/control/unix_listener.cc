@@ -106,7 +106,6 @@ UnixListener::UnixListener(std::string path, vmm::EventLoop* loop,
                            vmm::LogSink* log_sink, vmm::UniqueFd socket,
                            ConnectionCallback callback)
     : path_(std::move(path)),
-      loop_(loop),
       log_(log_sink, &loop->clock(), "control"),
       socket_(std::move(socket)),
       callback_(std::move(callback)) {}

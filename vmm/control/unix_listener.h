@@ -53,7 +53,6 @@ class UnixListener {
   void Accept();
 
   const std::string path_;
-  vmm::EventLoop* const loop_;
   vmm::Logger log_;
   const vmm::UniqueFd socket_;
   ConnectionCallback callback_;

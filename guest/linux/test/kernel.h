@@ -17,7 +17,8 @@ typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
 
-#define static_assert _Static_assert
+/* As in the kernel, without a message. C11 wants one. */
+#define static_assert(condition) _Static_assert(condition, #condition)
 #define __packed __attribute__((packed))
 #define sizeof_field(type, field) sizeof(((type *)NULL)->field)
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
