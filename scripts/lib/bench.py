@@ -347,7 +347,7 @@ _MEASUREMENTS = [
     SystemCallMeasurement('doorbell/system_calls'),
     SystemCallMeasurement(
         'doorbell/shmem/system_calls', 'shmem-v1',
-        note="a timer looks at the driver's state now and then, which is a wait"),
+        note="without the waits that end when a timer looks at the driver's state"),
     TripleMeasurement(
         'doorbell/loop_cpu_per_ping', 'doorbell_benchmark', 'BM_LoopPerPing',
         Target(AT_MOST, 1500, 'value'),

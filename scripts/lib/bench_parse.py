@@ -54,16 +54,36 @@ def callgrind_instructions(text):
 # strace -f -o: thread id, then the call. "<... read resumed>" is the second
 # half of a call that another thread's line came in between of.
 _CALL = re.compile(r'^(\d+)\s+(\w+)\(')
+# The end of a wait that found nothing ready, with its timeout: a number of
+# milliseconds, or a timespec.
+_WAITED = re.compile(r'^(\d+)\s.*\bepoll_\w*wait\w*[( ].*\[\], \d+, '
+                     r'(?:(-?\d+)|\{tv_sec=(\d+), tv_nsec=(\d+)\}).*= 0\b')
+_WAIT = re.compile(r'epoll_p?wait2?')
+
+# Stands for waits that a timer ended: they come with time, not with work.
+TIMED_OUT = 'timed out'
 
 
 def system_calls(text, thread):
-  """Returns a Counter of the calls that a thread made, by name."""
+  """Returns a Counter of the calls that a thread made, by name.
+
+  Waits for events that ended with their timeout are counted as TIMED_OUT and not
+  by name. Those that were not to wait are counted as what they are, calls.
+  """
   calls = collections.Counter()
+  pending = None
   for line in text.splitlines():
     found = _CALL.match(line)
     if found and int(found.group(1)) == thread:
       calls[found.group(2)] += 1
-  return calls
+      if _WAIT.fullmatch(found.group(2)):
+        pending = found.group(2)
+    waited = _WAITED.match(line)
+    if waited and int(waited.group(1)) == thread and any(
+        int(number) > 0 for number in waited.groups()[1:] if number):
+      calls[pending] -= 1
+      calls[TIMED_OUT] += 1
+  return +calls
 
 
 def calls_each(few, many, more):
@@ -75,8 +95,8 @@ def calls_each(few, many, more):
     more: above 0.
   """
   kinds = {'epoll_wait': 0, 'read': 0, 'write': 0, 'other': 0}
-  for name in set(few) | set(many):
-    kind = 'epoll_wait' if re.fullmatch(r'epoll_p?wait2?', name) else name
+  for name in (set(few) | set(many)) - {TIMED_OUT}:
+    kind = 'epoll_wait' if _WAIT.fullmatch(name) else name
     if kind not in kinds:
       kind = 'other'
     kinds[kind] += (many[name] - few[name]) / more

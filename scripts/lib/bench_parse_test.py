@@ -75,6 +75,30 @@ class SystemCallsTest(unittest.TestCase):
         dict(bench_parse.system_calls(STRACE, 11)),
         {'epoll_pwait2': 1, 'read': 1, 'write': 1})
 
+  def test_tells_waits_that_a_timer_ended_from_others(self):
+    text = """\
+11 epoll_pwait2(4, [], 64, {tv_sec=0, tv_nsec=235828}, NULL, 8) = 0
+11 epoll_pwait2(4,  <unfinished ...>
+10 epoll_pwait2(5, [], 64, {tv_sec=0, tv_nsec=235828}, NULL, 8) = 0
+11 <... epoll_pwait2 resumed>[], 64, {tv_sec=1, tv_nsec=0}, NULL, 8) = 0
+11 epoll_wait(4, [], 64, 7) = 0
+11 epoll_wait(4, [], 64, 0) = 0
+11 epoll_pwait2(4, [], 64, {tv_sec=0, tv_nsec=0}, NULL, 8) = 0
+11 epoll_pwait2(4, [{events=EPOLLIN}], 64, {tv_sec=0, tv_nsec=9}, NULL, 8) = 1
+11 epoll_pwait2(4, [{events=EPOLLIN}], 64, NULL, NULL, 8) = 1
+"""
+    self.assertEqual(
+        dict(bench_parse.system_calls(text, 11)),
+        {'epoll_pwait2': 3, 'epoll_wait': 1, bench_parse.TIMED_OUT: 3})
+
+  def test_waits_that_a_timer_ended_are_not_of_the_doorbell(self):
+    few = bench_parse.collections.Counter({'epoll_wait': 10})
+    many = bench_parse.collections.Counter(
+        {'epoll_wait': 20, bench_parse.TIMED_OUT: 5})
+    self.assertEqual(
+        bench_parse.calls_each(few, many, 10),
+        {'epoll_wait': 1, 'read': 0, 'write': 0, 'other': 0})
+
   def test_what_is_done_once_falls_out(self):
     few = bench_parse.collections.Counter(
         {'epoll_wait': 13, 'read': 10, 'write': 11, 'gettid': 1})
