@@ -152,6 +152,15 @@ Seeds BusSeeds() {
     input.Do(kDevice, 0x81).Do(kService).Do(kRoom, 1).Do(kTime, 1);
     return input.Do(kRoom, 255).Do(kTime, 1);
   }());
+  add("pings_answered_and_not", [] {
+    const Bytes right = PingAnswer(kRightAnswer, 0);
+    Input input;
+    input.Send(PingRequest(1)).Do(kService).Send(right).Do(kTime, 101);
+    input.Send(PingAnswer(2, 7)).Send(right).Do(kTime, 50).Send(right);
+    // Missed, missed, and an answer after all.
+    input.Do(kTime, 200).Do(kTime, 200).Do(kTime, 200).Send(right);
+    return input.Do(kRoom, 0).Do(kTime, 200).Do(kRoom, 255).Do(kTime, 10);
+  }());
   add("graceful_removal", Input()
                               .Do(kPlug, 3)
                               .Start(3)

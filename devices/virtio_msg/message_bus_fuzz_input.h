@@ -25,7 +25,10 @@ enum Op : uint8_t {
 };
 
 // So that tokens tell requests apart whatever the input holds, the target puts
-// a running number into bytes 4 and 5 of each message of 8 bytes or more.
+// a running number into bytes 4 and 5 of each message of 8 bytes or more. An
+// answer to a PING keeps its own, unless its data is kRightAnswer: it then gets
+// token and data of the last PING that the driver received.
+inline constexpr uint32_t kRightAnswer = 0xFFFFFFFF;
 inline constexpr size_t kMaxMessage = 96;  // above the 64 of the bus
 // Bounds the time of one input.
 inline constexpr int kMaxOps = 400;
