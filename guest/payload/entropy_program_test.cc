@@ -1,111 +1,28 @@
 #include "guest/payload/entropy_program.h"
 
 #include <cstddef>
-#include <deque>
-#include <functional>
-#include <memory>
+#include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "guest/driver/features.h"
 #include "guest/driver/message.h"
-#include "guest/driver/shared_memory.h"
 #include "guest/driver/testing/fake_device.h"
-#include "guest/driver/testing/fake_platform.h"
+#include "guest/payload/testing/program_fixture.h"
 
 namespace vmsg::guest {
 namespace {
 
-constexpr uint64_t kFifoBar = 0xE0100000;
-
-class FakeConsole final : public Console {
- public:
-  void Write(std::span<const char> line) override {
-    lines.emplace_back(line.begin(), line.end());
-  }
-  bool Read(char* c) override {
-    if (input.empty()) return false;
-    *c = input.front();
-    input.erase(0, 1);
-    return true;
-  }
-  bool closed() override { return false; }
-  uint64_t sleeps() override { return 0; }
-
-  std::vector<std::string> lines;
-  std::string input;
-};
-
-// One function with one FIFO, and FakeDevice behind it. Each step runs when the
-// program sleeps.
-class EntropyProgramTest : public testing::Test {
+class EntropyProgramTest : public ProgramFixture {
  protected:
-  EntropyProgramTest() : fake_(&platform_) {
-    FakeConfigSpace& config = platform_.function({2, 0});
-    config.Set(0x00, 4, 0x903910EE);
-    config.Set(0x06, 2, 0x10);
-    config.writable[0x04] = 0x06;
-    config.SetBar(0, 0x4000, 0, 0xE0000000);
-    config.SetBar(1, 0x4000, 8, kFifoBar);
-    config.SetBar(2, 0x1000, 0, 0xE0200000);
-    config.Set(0x34, 1, 0x40);
-    config.Set(0x40, 1, 0x11);
-    config.Set(0x44, 4, 2);
-    config.writable[0x43] = 0xC0;
-    platform_.registers[0xE0000000] = 1;
-    platform_.memory_address = kFifoBar;
-    platform_.memory = std::span(fake_.window(), kFifoWindowBytes);
-    fake_.interrupt = 0;  // the first that the platform gives out
-    fake_.present = 0;
-    fake_.on_avail = [this](uint32_t queue) { Fill(queue); };
-    platform_.on_wait = [this] {
-      if (steps_.empty()) return;
-      auto step = std::move(steps_.front());
-      steps_.pop_front();
-      step();
-    };
-  }
-
-  void Fill(uint32_t queue) {
-    while (const auto head = fake_.PopAvailable(queue)) {
-      uint32_t written = 0;
-      for (const auto& [address, length] : fake_.Writable(queue, *head)) {
-        for (uint32_t i = 0; i < length; ++i) {
-          *platform_.At(address + i) = std::byte{0x5A};
-        }
-        written += length;
-      }
-      fake_.PushUsed(queue, *head, written);
-    }
-    fake_.SendUsed(queue);
-  }
-
-  void Step(std::function<void()> step) { steps_.push_back(std::move(step)); }
   bool Run() {
-    Step([this] { console_.input = "poweroff\n"; });
-    auto program = std::make_unique<EntropyProgram>(
-        &platform_, &console_,
-        EntropyProgramOptions{
-            .read_bytes = 256, .rng = rng_options_, .timeout_ns = 10'000'000});
-    return program->Run();
-  }
-  size_t Lines(std::string_view start) {
-    size_t count = 0;
-    for (const std::string& line : console_.lines) {
-      count += line.starts_with("vmsg-guest: " + std::string(start)) ? 1 : 0;
-    }
-    return count;
+    return ProgramFixture::Run(
+        {.read_bytes = 256, .rng = rng_options_, .timeout_ns = 10'000'000});
   }
 
-  FakePlatform platform_;
-  FakeDevice fake_;
-  FakeConsole console_;
   RngOptions rng_options_;
-  std::deque<std::function<void()>> steps_;
 };
 
 TEST_F(EntropyProgramTest, PrintsTheLinesOfTheProtocol) {
