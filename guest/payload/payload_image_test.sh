@@ -21,6 +21,13 @@ for pattern in '%[xyz]mm' '%mm[0-7]' '%st\b' cmpxchg16b '\b[mls]fence\b' \
   fi
 done
 
+# An emulated processor may take an interrupt between the two, which is then slept
+# over; see bare_metal/start.S.
+if grep -P '^ *[0-9a-f]+:' <<< "$disassembly" | grep -A 1 -P '\bsti\b' |
+  grep -P '\bhlt\b'; then
+  fail "HLT right after STI"
+fi
+
 headers=$(readelf -lW "$image")
 if grep -E 'INTERP|DYNAMIC|TLS' <<< "$headers"; then
   fail "the image needs a loader"

@@ -41,6 +41,7 @@ _TARGETS = {
     'bin/start_time': '//benchmarks:start_time',
     'bin/vmm_memory': '//benchmarks:vmm_memory',
     'images/payload.elf': '//guest/payload:payload.elf',
+    'images/halt.elf': '//guest/payload:halt.elf',
     'images/first_instruction.elf': '//benchmarks:first_instruction.elf',
     'images/adversary.elf': '//guest/adversary:adversary.elf',
     'images/kexec': '//tests/e2e/guest:kexec',

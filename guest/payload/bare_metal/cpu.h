@@ -61,12 +61,6 @@ inline uint16_t ReadCs() {
 inline void DisableInterrupts() { __asm__ __volatile__("cli" ::: "memory"); }
 inline void EnableInterrupts() { __asm__ __volatile__("sti" ::: "memory"); }
 
-// STI takes effect after the next instruction, so an interrupt that has come
-// since CLI ends the HLT instead of coming before it.
-inline void EnableInterruptsAndHalt() {
-  __asm__ __volatile__("sti; hlt" ::: "memory");
-}
-
 [[noreturn]] inline void HaltForEver() {
   for (;;) __asm__ __volatile__("cli; hlt" ::: "memory");
 }

@@ -6,8 +6,14 @@
 #include "guest/payload/bare_metal/serial.h"
 #include "guest/payload/line.h"
 
-// In start.S: 256 stubs of 16 bytes.
-extern "C" const char vmsg_interrupt_stubs[];
+// In start.S: 256 stubs of 16 bytes; and HLT, with where an interrupt ends it
+// though it has not begun.
+extern "C" {
+extern const char vmsg_interrupt_stubs[];
+void vmsg_halt();
+extern const char vmsg_halt_begin[];
+extern const char vmsg_halt_end[];
+}
 
 namespace vmsg::guest {
 namespace {
@@ -19,11 +25,13 @@ constexpr uint64_t kApicId = 0x20;
 constexpr uint64_t kApicTaskPriority = 0x80;
 constexpr uint64_t kApicEoi = 0xB0;
 constexpr uint64_t kApicSpurious = 0xF0;
+constexpr uint64_t kApicCommand = 0x300;
 constexpr uint64_t kApicLvtTimer = 0x320;
 constexpr uint64_t kApicTimerInitial = 0x380;
 constexpr uint64_t kApicTimerCurrent = 0x390;
 constexpr uint64_t kApicTimerDivide = 0x3E0;
 constexpr uint32_t kApicEnable = 0x100;
+constexpr uint32_t kToSelf = 1u << 18;  // fixed delivery
 constexpr uint32_t kDivideByOne = 0xB;
 
 // Nanoseconds of one tick: protocol.md, Hardware.
@@ -176,6 +184,10 @@ uint64_t MsiAddress() {
 
 uint32_t MsiData(uint8_t vector) { return vector; }
 
+void RaiseOnSelf(uint8_t vector) {
+  Store32(apic + kApicCommand, kToSelf | vector);
+}
+
 uint64_t VectorCount(uint8_t vector) { return vector_counts[vector]; }
 uint64_t TotalCount() { return total_count; }
 uint64_t HaltCount() { return halt_count; }
@@ -204,7 +216,7 @@ void HaltWhile(const volatile uint64_t* count, uint64_t seen,
               static_cast<uint32_t>(ticks < kMaxTimerTicks ? ticks
                                                            : kMaxTimerTicks));
     }
-    EnableInterruptsAndHalt();
+    vmsg_halt();
     ++halt_count;
   }
   EnableInterrupts();
@@ -215,14 +227,13 @@ void HaltWhile(const volatile uint64_t* count, uint64_t seen,
 
 using vmsg::guest::Frame;
 
-extern "C" void vmsg_interrupt(const Frame* frame) {
+extern "C" void vmsg_interrupt(Frame* frame) {
   using namespace vmsg::guest;  // NOLINT: this is their handler
   const uint64_t vector = frame->vector;
   const bool expected =
       (vector >= kFirstMsiVector && vector < kFirstMsiVector + kMsiVectors) ||
       vector == kSerialVector || vector == kTimerVector;
-  if (!expected) {
-    if (vector == kSpuriousVector) return;  // not in service: no end of it
+  if (!expected && vector != kSpuriousVector) {
     WriteSerial(Line("panic")
                     .Number("vector", vector)
                     .Hex("error", frame->error_code)
@@ -231,6 +242,12 @@ extern "C" void vmsg_interrupt(const Frame* frame) {
                     .Finish());
     PowerOff(2);
   }
+  const auto halt_end = reinterpret_cast<uint64_t>(vmsg_halt_end);
+  if (frame->rip >= reinterpret_cast<uint64_t>(vmsg_halt_begin) &&
+      frame->rip < halt_end) {
+    frame->rip = halt_end;
+  }
+  if (vector == kSpuriousVector) return;  // not in service: no end of it
   vector_counts[vector] = vector_counts[vector] + 1;
   if (vector != kTimerVector) total_count = total_count + 1;
   Store32(apic + kApicEoi, 0);

@@ -26,17 +26,22 @@ void SetUpInterrupts();
 uint64_t MsiAddress();
 uint32_t MsiData(uint8_t vector);
 
+// Raises `vector`, one of those for messages, on this processor. Taken at once,
+// or as soon as interrupts are on.
+void RaiseOnSelf(uint8_t vector);
+
 // Interrupts taken on one vector; on all but the timer's.
 uint64_t VectorCount(uint8_t vector);
 uint64_t TotalCount();
-// Times that HLT was left.
+// Times that HLT was left, or that an interrupt came right before it.
 uint64_t HaltCount();
 
 // Nanoseconds since SetUpInterrupts, by the TSC.
 uint64_t UptimeNs();
 
 // HLT until `*count` differs from `seen` or the time has come; UINT64_MAX: no
-// time limit. `count` is one of those behind VectorCount and TotalCount.
+// time limit. `count` is one of those behind VectorCount and TotalCount. No
+// interrupt is slept over, whenever it comes. Interrupts are on afterwards.
 void HaltWhile(const volatile uint64_t* count, uint64_t seen,
                uint64_t deadline_ns);
 const volatile uint64_t* VectorCounter(uint8_t vector);

@@ -60,6 +60,24 @@ interrupt_common:
     addq    $16, %rsp
     iretq
 
+// void vmsg_halt(): interrupts on, and HLT until one comes.
+//
+// One that comes after STI and before HLT is slept over: nobody sends it again.
+// STI holds interrupts off for one more instruction, which is meant for HLT, but
+// an emulated processor that is taken away there may have forgotten that when it
+// comes back. So this does not build on it: an interrupt between the labels ends
+// the HLT that has not begun (vmsg_interrupt goes back to vmsg_halt_end). NOP
+// uses up what STI holds off, so that every machine goes this way and not only
+// some, now and then.
+    .globl  vmsg_halt, vmsg_halt_begin, vmsg_halt_end
+vmsg_halt:
+    sti
+vmsg_halt_begin:
+    nop
+    hlt
+vmsg_halt_end:
+    ret
+
     .bss
     .balign 16
     .skip   65536
