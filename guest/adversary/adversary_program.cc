@@ -13,6 +13,17 @@ const char* After(const char* text, const char* prefix) {
   return text;
 }
 
+bool Same(const char* a, const char* b) {
+  const char* const rest = After(a, b);
+  return rest != nullptr && *rest == '\0';
+}
+
+// GROUP/NAME
+bool IsName(const char* text, const Group& group, const Case& one) {
+  const char* const rest = After(text, group.name);
+  return rest != nullptr && *rest == '/' && Same(rest + 1, one.name);
+}
+
 }  // namespace
 
 AdversaryProgram::AdversaryProgram(Platform* platform, Console* console,
@@ -40,19 +51,25 @@ bool AdversaryProgram::ReadLine() {
 }
 
 bool AdversaryProgram::LineIs(const char* word) const {
-  const char* const rest = After(line_.data(), word);
-  return rest != nullptr && *rest == '\0';
+  return Same(line_.data(), word);
 }
 
-bool AdversaryProgram::IsWanted(const Group& group, const Case& one) const {
-  if (After(pattern_.data(), "all") != nullptr && pattern_[3] == '\0') {
-    return true;
+void AdversaryProgram::ReadPattern(const char* from) {
+  size_t size = 0;
+  while (*from != '\0' && *from != ' ') pattern_[size++] = *from++;
+  pattern_[size] = '\0';
+  const char* after = After(from, " after ");
+  for (size = 0; after != nullptr && *after != '\0';) after_[size++] = *after++;
+  after_[size] = '\0';
+}
+
+bool AdversaryProgram::IsWanted(const Group& group, const Case& one) {
+  if (after_[0] != '\0') {
+    if (IsName(after_.data(), group, one)) after_[0] = '\0';
+    return false;
   }
-  const char* const name = After(pattern_.data(), group.name);
-  if (name == nullptr) return false;
-  if (*name == '\0') return true;
-  const char* const rest = *name == '/' ? After(name + 1, one.name) : nullptr;
-  return rest != nullptr && *rest == '\0';
+  return Same(pattern_.data(), "all") || Same(pattern_.data(), group.name) ||
+         IsName(pattern_.data(), group, one);
 }
 
 bool AdversaryProgram::Run() {
@@ -60,8 +77,7 @@ bool AdversaryProgram::Run() {
   do {
     if (!ReadLine()) return false;
   } while (After(line_.data(), "run ") == nullptr);
-  const char* from = After(line_.data(), "run ");
-  for (size_t i = 0; i < kMaxLine && *from != '\0'; ++i) pattern_[i] = *from++;
+  ReadPattern(After(line_.data(), "run "));
 
   if (const Error error = bench_.SetUp(); error != Error::kNone) {
     Print(Line("error")

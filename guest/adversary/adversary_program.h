@@ -35,14 +35,16 @@ class AdversaryProgram final : private Operator {
   bool Run();
 
  private:
-  static constexpr size_t kMaxLine = 63;
+  static constexpr size_t kMaxLine = 127;
 
   bool ResetFifo(uint32_t function, uint32_t fifo) override;
   // Waits for a line; false when the console is closed.
   bool ReadLine();
   bool LineIs(const char* word) const;
-  // Whether the pattern of `run` takes this case in.
-  bool IsWanted(const Group& group, const Case& one) const;
+  // Takes what `run` has to say: what is run, and after which case.
+  void ReadPattern(const char* from);
+  // Whether it takes this case in; asked of each, in order.
+  bool IsWanted(const Group& group, const Case& one);
   void RunCase(const Group& group, const Case& one);
   Line CaseLine(const char* word, const Group& group, const Case& one) const;
   void Print(Line line) { console_->Write(line.Finish()); }
@@ -52,6 +54,7 @@ class AdversaryProgram final : private Operator {
   Bench bench_;
   std::array<char, kMaxLine + 1> line_ = {};     // ends with 0
   std::array<char, kMaxLine + 1> pattern_ = {};  // ends with 0
+  std::array<char, kMaxLine + 1> after_ = {};    // ends with 0; empty: from all
   uint32_t run_ = 0;
   uint32_t failed_ = 0;
   uint32_t skipped_ = 0;

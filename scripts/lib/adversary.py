@@ -47,6 +47,10 @@ _E2E_CASES = ['adversary', 'adversary_shmem']
 _MEMORY_SLACK_KIB = 1024
 # Until connections of the operator are closed on the other side, too.
 _SETTLE_SECONDS = 5
+# Longer than the guest itself waits: up to four answers a case, each for a minute.
+_CASE_SECONDS = 300
+# So many cases of a layout may end the run; it goes on after each but the last.
+_MOST_STOPS = 3
 
 
 class AdversaryError(Exception):
@@ -84,6 +88,20 @@ class Watcher:
     return None
 
 
+def describe(pid, proc='/proc'):
+  """Returns lines that tell what each thread of a process waits for."""
+  lines = []
+  folder = os.path.join(proc, str(pid), 'task')
+  for thread in sorted(os.listdir(folder), key=int):
+    def read(name, thread=thread):
+      with open(os.path.join(folder, thread, name), encoding='utf-8') as file:
+        return file.read().strip()
+
+    state = re.search(r'State:\s+(.*)', read('status')).group(1)
+    lines.append('thread %s: %s, in %s' % (read('comm'), state, read('wchan')))
+  return lines
+
+
 class Row:
   """How one case went."""
 
@@ -114,7 +132,10 @@ class Session:
   """The VMM with the adversary in it, and the operator beside."""
 
   def __init__(self, command, control, seconds, spawn=subprocess.Popen):
-    """control(words) runs vmsgctl; seconds limits each case."""
+    """control(words) runs vmsgctl, returns its output; seconds limits each case.
+    """
+    # The case that ended the run, or None.
+    self.stopped_by = None
     self._control = control
     self._seconds = seconds
     self._lines = queue.Queue()
@@ -140,7 +161,7 @@ class Session:
     """Runs the cases that `pattern` names.
 
     Args:
-      pattern: all, GROUP or GROUP/NAME.
+      pattern: all, GROUP or GROUP/NAME, and " after GROUP/NAME" or not.
       layout: of the FIFO windows, for the rows.
       report: called with each Row.
 
@@ -198,10 +219,24 @@ class Session:
   def _stopped(self, running, verdict, report, watcher):
     if running is None:
       raise AdversaryError('the guest has stopped: ' + verdict)
-    running.fail(verdict, 'the VMM ended' if verdict == 'CRASH' else
-                 'nothing for %d s' % self._seconds)
+    if verdict == 'CRASH':
+      running.fail(verdict, 'the VMM ended')
+    else:
+      running.fail(verdict, 'nothing for %d s' % self._seconds)
+      self._describe(running)
+    self.stopped_by = running.name
     report(running)
     return watcher
+
+  def _describe(self, running):
+    """Says for people what can be seen of a VMM that hangs."""
+    try:
+      lines = describe(self.process.pid)
+      lines += ['fifos: ' + self._control('fifos')]
+    except (OSError, subprocess.SubprocessError) as error:
+      lines = [str(error)]
+    for line in lines:
+      print('adversary: %s: %s' % (running.name, line), file=sys.stderr)
 
   def close(self):
     """Ends the VMM, however it is."""
@@ -248,20 +283,48 @@ def run_here(accel, layouts, pattern, seconds, report):
         deadline = time.monotonic() + seconds
         while not os.path.exists(socket) and time.monotonic() < deadline:
           time.sleep(0.01)
-        subprocess.run([programs['vmsgctl'], '--target=unix:' + socket, *words],
-                       check=True, stdout=subprocess.DEVNULL, timeout=seconds)
+        return subprocess.run(
+            [programs['vmsgctl'], '--target=unix:' + socket, '--json', *words],
+            check=True, stdout=subprocess.PIPE, encoding='utf-8',
+            timeout=seconds).stdout.strip()
 
-      session = Session(vmm_command(programs, accel, layout, socket), control,
-                        seconds)
-      try:
-        watcher = session.run(pattern, layout, report)
-      finally:
-        session.close()
+      def start(layout=layout, socket=socket, control=control):
+        if os.path.exists(socket):
+          os.unlink(socket)
+        return Session(vmm_command(programs, accel, layout, socket), control,
+                       seconds)
+
+      watcher = run_lives(start, pattern, layout, report)
       if watcher:
         facts[layout] = {'open_files': watcher.files,
                          'memory_kib': watcher.memory_kib,
                          'most_memory_kib': watcher.most_kib}
   return facts
+
+
+def run_lives(start, pattern, layout, report):
+  """Runs the cases that `pattern` names, in a new VMM after one that did not end.
+
+  Args:
+    start: returns a new Session.
+    pattern: all, GROUP or GROUP/NAME.
+    layout: as in Session.run().
+    report: as there.
+
+  Returns:
+    As there, of the last VMM.
+  """
+  words = pattern
+  for _ in range(_MOST_STOPS):
+    session = start()
+    try:
+      watcher = session.run(words, layout, report)
+    finally:
+      session.close()
+    if session.stopped_by in (None, pattern):
+      return watcher
+    words = '%s after %s' % (pattern, session.stopped_by)
+  return watcher
 
 
 def run_emulated(report, say):
@@ -340,8 +403,9 @@ def main():
       help='layout of the FIFO windows (default: all, one after the other)')
   parser.add_argument('--only', metavar='GROUP[/NAME]', default='all',
                       help='this group or case only (not in an emulated machine)')
-  parser.add_argument('--seconds', type=int, default=60,
-                      help='a case that takes longer is a HANG (default: 60)')
+  parser.add_argument('--seconds', type=int, default=_CASE_SECONDS,
+                      help='a case that takes longer is a HANG (default: '
+                      '%(default)s)')
   parser.add_argument('--json', action='store_true',
                       help='print the rows as JSON, too')
   arguments = parser.parse_args()

@@ -34,8 +34,11 @@ class SessionTest(unittest.TestCase):
 
   def run_vmm(self, command, seconds=20):
     """Plays a session with this VMM."""
-    session = adversary.Session(
-        command, lambda *words: self.controls.append(words), seconds)
+    def control(*words):
+      self.controls.append(words)
+      return ''
+
+    session = adversary.Session(command, control, seconds)
     try:
       return session.run('all', 'spsc', self.rows.append)
     finally:
@@ -71,6 +74,45 @@ class SessionTest(unittest.TestCase):
     self.run_vmm(command, seconds=8)
     self.assertEqual((self.rows[0].verdict, self.rows[0].result),
                      ('HANG', 'fail'))
+
+  def run_lives(self, *lives, pattern='all'):
+    """Plays lives of a VMM, each with the words that the guest has to be told."""
+    lives = iter(lives)
+
+    def start():
+      words, command = next(lives)
+      command[-1] = command[-1].replace(
+          'sys.stdin.readline()', 'assert sys.stdin.readline() == %r' %
+          (words + '\n'), 1)
+      return adversary.Session(command, lambda *words: '', 20)
+
+    result = adversary.run_lives(start, pattern, 'spsc', self.rows.append)
+    self.assertIsNone(next(lives, None))
+    return result
+
+  def test_what_comes_behind_a_case_that_ended_the_run_is_run(self):
+    begin = ('vmsg-guest: start version=1', 'vmsg-guest: ready layout=spsc')
+    self.run_lives(
+        ('run all', _vmm(*begin, _BEGIN, code=3)),
+        ('run all after ring/x',
+         _vmm(*begin, _BEGIN.replace('=x', '=y'), _CASE.replace('=x', '=y'),
+              'vmsg-guest: end result=ok')))
+    self.assertEqual([(row.name, row.verdict) for row in self.rows],
+                     [('ring/x', 'CRASH'), ('ring/y', 'PASS')])
+
+  def test_nothing_is_run_after_the_third_or_when_one_case_was_asked_for(self):
+    def crash():
+      return _vmm('vmsg-guest: start version=1', 'vmsg-guest: ready layout=spsc',
+                  _BEGIN, code=3)
+
+    self.run_lives(('run ring', crash()), ('run ring after ring/x', crash()),
+                   ('run ring after ring/x', crash()), pattern='ring')
+    self.assertEqual(len(self.rows), 3)
+    self.run_lives(('run ring/x', crash()), pattern='ring/x')
+    self.assertEqual(len(self.rows), 4)
+
+  def test_threads_of_a_process_are_described(self):
+    self.assertRegex(adversary.describe(os.getpid())[0], r'^thread .+: \w .+, in ')
 
   def test_a_file_left_open_fails_the_case(self):
     with mock.patch.object(adversary, '_SETTLE_SECONDS', 0.1):

@@ -59,6 +59,7 @@ class OperatorConsole final : public guest::Console {
     }
     if (starts("error ")) ADD_FAILURE() << line;
     if (!starts("case ")) return;
+    names_.push_back(Value(line, "group") + "/" + Value(line, "name"));
     if (line.find(" result=fail") != std::string::npos) ADD_FAILURE() << line;
     if (line.find(" result=skipped") == std::string::npos) {
       EXPECT_EQ(OpenFiles(), open_files_) << line;
@@ -74,7 +75,15 @@ class OperatorConsole final : public guest::Console {
   bool closed() override { return false; }
   uint64_t sleeps() override { return 0; }
 
+  // GROUP/NAME of the cases that are over, skipped ones included.
+  const std::vector<std::string>& names() const { return names_; }
+
  private:
+  static std::string Value(const std::string& line, const std::string& key) {
+    const size_t at = line.find(" " + key + "=") + key.size() + 2;
+    return line.substr(at, line.find(' ', at) - at);
+  }
+
   void Say(std::string_view line) {
     input_.insert(input_.end(), line.begin(), line.end());
     input_.push_back('\n');
@@ -84,6 +93,7 @@ class OperatorConsole final : public guest::Console {
   InProcessMachine* const machine_;
   std::deque<char> input_;
   size_t open_files_ = 0;
+  std::vector<std::string> names_;
 };
 
 class AdversaryTest
@@ -130,6 +140,27 @@ INSTANTIATE_TEST_SUITE_P(
       return absl::StrCat(LayoutTestName({std::get<0>(row.param), row.index}),
                           "_", absl::StrReplaceAll(group, {{"-", "_"}}));
     });
+
+// Whoever had to end a guest that did not come back goes on like this.
+TEST(AfterTest, RunsWhatComesBehindACaseAndIsInThePattern) {
+  InProcessMachine machine(
+      {.functions = 2, .num_fifos = 2, .threads = true, .judge_driver = false});
+  machine.Attach(0, 0, 5);
+  machine.Attach(0, 1, 0);
+  machine.Attach(1, 0, 31);
+  const guest::Group group = guest::CatalogueGroup(0);
+  const size_t last = group.cases.size() - 1;
+  const auto name = [&group](size_t i) {
+    return absl::StrCat(group.name, "/", group.cases[i].name);
+  };
+  OperatorConsole console(&machine,
+                          absl::StrCat(group.name, " after ", name(last - 2)));
+  auto program = std::make_unique<guest::AdversaryProgram>(machine.platform(),
+                                                           &console, nullptr);
+  EXPECT_TRUE(program->Run());
+  EXPECT_EQ(console.names(),
+            (std::vector<std::string>{name(last - 1), name(last)}));
+}
 
 TEST(CatalogueTest, NamesAreUniqueAndThereAreEnough) {
   std::set<std::string> names;

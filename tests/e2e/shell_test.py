@@ -23,19 +23,63 @@ done
 """
 _END = 'say end; vmm_end'
 
+# Stands for the VMM with guest/adversary in it: of three cases the second does
+# not come back.
+_ADVERSARY = """\
+#!/bin/busybox sh
+line() { echo "vmsg-guest: $*"; }
+begin() { line "begin group=g name=$1 expected=PASS"; }
+over() {
+  line "case group=g name=$1 expected=PASS verdict=PASS result=ok"
+  read -r next
+}
+read -r words
+line ready layout=spsc
+read -r next
+case $words in
+  'run all')
+    begin a
+    over a
+    begin b
+    STOP
+    ;;
+  'run all after g/b')
+    begin c
+    over c
+    line end result=ok
+    read -r next
+    ;;
+esac
+"""
+_ADVERSARY_CASE = """\
+. "$E2E/cases/adversary.sh"
+CASE_PATIENCE=5
+count_exits() { :; }
+control() { :; }
+"""
+
 
 @unittest.skipUnless(os.path.exists('/bin/busybox'), 'needs busybox-static')
 class RunCasesTest(unittest.TestCase):
 
-  def run_case(self, host, seconds=30, vmm=_VMM):
-    """Runs a case with this body; returns its CaseResult and what it printed."""
+  def run_case(self, host, seconds=30, vmm=_VMM, case=None):
+    """Runs a case with this body; returns its CaseResult and what it printed.
+
+    Args:
+      host: the body of host().
+      seconds: limit.
+      vmm: what stands for the VMM.
+      case: the whole file of the case, instead of host.
+    """
     with tempfile.TemporaryDirectory() as folder:
       for name in ['bin', 'cases']:
         os.mkdir(os.path.join(folder, name))
       os.symlink(image.SHELL, os.path.join(folder, 'shell'))
       with open(folder + '/cases/it.sh', 'w', encoding='utf-8') as file:
         # The counter of this machine's KVM is not to be seen here.
-        file.write('count_exits() { :; }\nhost() { %s\n}\n' % host)
+        file.write(case or 'count_exits() { :; }\nhost() { %s\n}\n' % host)
+      os.symlink(os.path.join(image.FOLDER, 'cases', 'adversary.sh'),
+                 folder + '/cases/adversary.sh')
       with open(folder + '/bin/kvm_vmm', 'w', encoding='utf-8') as file:
         file.write(vmm)
       os.chmod(folder + '/bin/kvm_vmm', 0o755)
@@ -76,6 +120,38 @@ class RunCasesTest(unittest.TestCase):
 
   def test_a_case_fails_when_the_guest_does_not_say_it(self):
     self.assert_fails('did not say within 2 s: never', 'vmm_start; hear never')
+
+  def test_a_vmm_that_does_not_go_on_is_described(self):
+    _, output = self.run_case('vmm_start; hear never')
+    self.assertRegex(output, r'thread (busybox|kvm_vmm|sh) is in \S+ S \(sleeping\)')
+    self.assertIn('KVM\'s counts, a second later:', output)
+    self.assertIn('vmsgctl fifos:', output)
+
+  def run_adversary(self, stop):
+    """Runs the case adversary, whose second case ends with this."""
+    judged, output = self.run_case(None, case=_ADVERSARY_CASE,
+                                   vmm=_ADVERSARY.replace('STOP', stop))
+    self.assertFalse(judged.passed, output)
+    self.assertIn('cases that failed: 1 is not 0', '; '.join(judged.reasons),
+                  output)
+    self.assertEqual(judged.facts['cases'], 3)
+    # What comes behind it is run.
+    self.assertIn('name=c expected=PASS verdict=PASS result=ok', output)
+    return output
+
+  def test_a_case_of_the_adversary_that_hangs_is_named_and_the_rest_runs(self):
+    output = self.run_adversary('sleep 100')
+    self.assertIn('it out| # vmsg-guest: case group=g name=b expected=PASS '
+                  'verdict=HANG result=fail', output)
+    self.assertIn('is in ', output)
+
+  def test_a_case_of_the_adversary_that_ends_the_vmm_is_a_crash(self):
+    self.assertIn('name=b expected=PASS verdict=CRASH result=fail',
+                  self.run_adversary('exit 3'))
+
+  def test_a_case_of_the_adversary_that_ends_in_a_panic_is_a_crash(self):
+    self.assertIn('name=b expected=PASS verdict=CRASH result=fail',
+                  self.run_adversary('line panic vector=14; sleep 100'))
 
   def test_what_was_heard_is_not_heard_again(self):
     self.assert_fails('did not say', 'vmm_start; say xy; hear ^xy; hear ^xy')

@@ -7,7 +7,32 @@ LAYOUT=spsc
 MEMORY_SLACK_KIB=1024
 JUDGE=wrong
 
+# Longer than the guest itself waits: up to four answers a case, each for a minute.
+CASE_PATIENCE=300
+# So many cases may take the VMM or the guest with them.
+MOST_STOPS=3
+
 host() {
+  ran=0
+  failed=0
+  stops=0
+  growth=0
+  until play "run all${after:-}"; do
+    stops=$((stops + 1))
+    [ $stops -lt $MOST_STOPS ] || break
+    after=" after $(value group "$RUNNING")/$(value name "$RUNNING")"
+  done
+  fact cases $ran
+  fact memory_growth_kib $growth
+  same 'cases that failed' $failed 0
+  same 'end of the guest' "$(value result "$LINE")" ok
+  at_least 'cases that ran' $ran 150
+  vmm_end
+}
+
+# play WORDS: one life of the VMM, in which the guest is told this. False when a
+# case, which is then in RUNNING, has ended it.
+play() {
   function="num-fifos=2,fifo-layout=$LAYOUT"
   vmm_start --kernel="$E2E/images/adversary.elf" \
     --device "virtio-msg-amp-pci,id=amp0,$function" \
@@ -18,9 +43,9 @@ host() {
   # What the operator's first calls set up stays.
   control fifos
   control reset-fifo amp0/fifo0
-  say 'run all'
+  say "$1"
   at=0
-  failed=0
+  RUNNING=
   while next_line; do
     case "$LINE" in
       'vmsg-guest: ready '*)
@@ -28,11 +53,17 @@ host() {
         memory=$(memory_kib)
         say next
         ;;
+      'vmsg-guest: begin '*)
+        RUNNING=${LINE#vmsg-guest: begin }
+        ;;
       'vmsg-guest: case '*' result=skipped '*)
+        RUNNING=
         note "$LINE"
         say next
         ;;
       'vmsg-guest: case '*)
+        RUNNING=
+        ran=$((ran + 1))
         unchanged "$LINE"
         note "$LINE"
         [ "$(value result "$LINE")" = ok ] || failed=$((failed + 1))
@@ -42,31 +73,44 @@ host() {
         control reset-fifo amp0/fifo0 >/dev/null
         say 'done'
         ;;
-      'vmsg-guest: error '* | 'vmsg-guest: panic '*)
+      'vmsg-guest: panic '*)
+        note "$LINE"
+        STOP=CRASH
+        break
+        ;;
+      'vmsg-guest: error '*)
         fail "the guest says: $LINE"
         ;;
       'vmsg-guest: end '*)
-        break
+        growth=$(($(memory_kib) - memory))
+        return 0
         ;;
     esac
   done
-  fact cases "$(value run "$LINE")"
-  fact memory_growth_kib $(($(memory_kib) - memory))
-  same 'cases that failed' "$failed" 0
-  same 'end of the guest' "$(value result "$LINE")" ok
-  at_least 'cases that ran' "$(value run "$LINE")" 150
-  vmm_end
+  [ -n "$RUNNING" ] || fail "$STOP: nothing came after: $LINE"
+  [ "$STOP" = CRASH ] || vmm_describe
+  ran=$((ran + 1))
+  failed=$((failed + 1))
+  note "vmsg-guest: case $RUNNING verdict=$STOP result=fail why=it-ended-the-run"
+  ended=${vmm:-}
+  vmm_kill
+  wait "$ended" 2>/dev/null
+  return 1
 }
 
-# next_line: waits for the next whole line of the console, puts it in LINE.
+# next_line: waits for the next whole line of the console, puts it in LINE. False:
+# there is none, for the reason in STOP.
 next_line() {
   at=$((at + 1))
-  tries=$((PATIENCE * 50))
+  read -r now _ </proc/uptime
+  limit=$((${now%.*} + CASE_PATIENCE))
+  STOP=
   while [ "$(wc -l <console)" -lt $at ]; do
-    kill -0 "$vmm" 2>/dev/null || fail "CRASH: the VMM ended after: $LINE"
-    [ $tries -gt 0 ] || fail "HANG: nothing came after: $LINE"
-    tries=$((tries - 1))
-    sleep 0.02
+    [ -z "$STOP" ] || return 1
+    read -r now _ </proc/uptime
+    [ "${now%.*}" -le $limit ] || STOP=HANG
+    kill -0 "$vmm" 2>/dev/null || STOP=CRASH
+    sleep 0.02  # and then a last look
   done
   LINE=$(sed -n "${at}{p;q}" console | tr -d '\r')
   count_exits

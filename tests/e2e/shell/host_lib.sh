@@ -75,6 +75,25 @@ vmm_kill() {
   vmm=
 }
 
+# vmm_describe: tells of a VMM that does not go on whether its vCPUs still do
+# something, what each thread waits for in the kernel, and how its FIFOs are.
+vmm_describe() {
+  for when in 'now' 'a second later'; do
+    counts=
+    for counter in exits halt_exits halt_wakeup irq_injections mmio_exits; do
+      counts="$counts $counter=$(kvm_counter $counter)"
+    done
+    note "KVM's counts, $when:$counts"
+    sleep 1
+  done
+  for task in "/proc/$vmm/task"/*; do
+    note "thread $(cat "$task/comm") is in $(cat "$task/wchan")" \
+      "$(sed -n 's/^State:[[:space:]]*//p' "$task/status")"
+  done
+  note "vmsgctl fifos: $(timeout 10 "$E2E/bin/vmsgctl" \
+    --target=unix:control.sock --json fifos 2>&1)"
+}
+
 # count_exits: notes what KVM itself counts for its virtual machines. It forgets a
 # machine that has ended, so the largest number stays.
 count_exits() {
@@ -115,6 +134,7 @@ hear() {
     sleep 0.1
     tries=$((tries - 1))
   done
+  vmm_describe
   fail "the guest did not say within $PATIENCE s: $1"
 }
 
