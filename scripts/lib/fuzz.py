@@ -23,6 +23,9 @@ where the next one starts. --record adds what was done to docs/fuzzing.md, and
 --minimize puts the inputs that reach something new into the corpora of the tree.
 """
 
+# Seconds by the clock after which an input counts as one that does not end. Each
+# takes some milliseconds, but beside other programs that can be many.
+_HANG = 60
 # An input of the tree's corpora runs in each test, under each sanitizer.
 _MOST_BYTES = 4096
 _MOST_INPUTS = 200
@@ -80,7 +83,7 @@ def _run_one(label, folders, binary, limits, output):
   os.makedirs(found, exist_ok=True)
   log = os.path.join(folder, 'log')
   print('fuzz: %s' % label, flush=True)
-  line = [binary, *limits, '-timeout=10', '-print_final_stats=1',
+  line = [binary, *limits, '-timeout=%d' % _HANG, '-print_final_stats=1',
           '-artifact_prefix=%s/' % folder, found, *folders]
   with open(log, 'wb') as file:
     code, seconds = _wait(subprocess.Popen(line, cwd=bazel.ROOT, stdout=file,
@@ -153,7 +156,7 @@ def minimize(targets, output):
           shutil.copy(os.path.join(folder, name), merged)
       before = set(os.listdir(merged))
       code = subprocess.run(
-          [os.path.join(_binaries(), _path(label)), '-merge=1', '-timeout=10',
+          [os.path.join(_binaries(), _path(label)), '-merge=1', '-timeout=%d' % _HANG,
            '-max_len=%d' % _MOST_BYTES, merged, _found_folder(label, output)],
           cwd=bazel.ROOT, check=False, stdout=subprocess.DEVNULL,
           stderr=subprocess.DEVNULL).returncode
