@@ -1,5 +1,7 @@
 """Tests of adversary.py."""
 
+import contextlib
+import io
 import os
 import sys
 import unittest
@@ -71,9 +73,12 @@ class SessionTest(unittest.TestCase):
                    'vmsg-guest: ready layout=spsc', _BEGIN)
     command[-1] += 'import time; time.sleep(100)\n'
     command[-1] = command[-1].replace('sys.exit(0)\n', '')
-    self.run_vmm(command, seconds=8)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+      self.run_vmm(command, seconds=8)
     self.assertEqual((self.rows[0].verdict, self.rows[0].result),
                      ('HANG', 'fail'))
+    self.assertIn('adversary: ring/x: thread ', said.getvalue())
 
   def run_lives(self, *lives, pattern='all'):
     """Plays lives of a VMM, each with the words that the guest has to be told."""
