@@ -1,4 +1,4 @@
-// Strong types for places in a guest's physical address space.
+// Strong types for places in a guest's address space, as devices see it.
 
 #ifndef VMSG_VMM_BASE_GUEST_ADDRESS_H_
 #define VMSG_VMM_BASE_GUEST_ADDRESS_H_
@@ -8,7 +8,8 @@
 
 namespace vmsg::vmm {
 
-// A guest-physical byte address. Never a host pointer, never a port number.
+// A guest-physical byte address; of a device behind a DmaTranslator, one that it
+// translates to such. Never a host pointer, never a port number.
 struct GuestAddress {
   uint64_t value = 0;
 
