@@ -10,17 +10,10 @@
 #include <span>
 
 #include "vmm/base/guest_address.h"
+#include "vmm/memory/dma_result.h"
 #include "vmm/memory/guest_memory.h"
 
 namespace vmsg::vmm {
-
-// How a DMA ended.
-enum class DmaResult : uint8_t {
-  kOk,
-  kOutside,   // some byte is in no region
-  kReadOnly,  // a write into a read-only region
-  kDisabled,  // the function may not master the bus
-};
 
 // The switch that a PCI function's bus-master bit turns. Shared by all DmaSpace
 // objects of the function.
