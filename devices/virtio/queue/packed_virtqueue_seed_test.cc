@@ -178,6 +178,29 @@ std::map<std::string, std::string> Seeds() {
           .Desc(0, 1, {0x900, 8, 1, kWrite | kFirst})
           .Ops({kPopAll, Operation(kRotateDesc, 1), kCopy, kCompleteNewest,
                 kPopAll}));
+  // Ring, buffers and table across pieces of the translation.
+  add("translated", Seed(kTranslated | kEventIdx | kIndirect, 64, {57, true})
+                        .Desc(0, 57, {0x1d40, 64, 0, kNext | kFirst})
+                        .Desc(0, 58, {0x2000, 3000, 1, kWrite | kFirst})
+                        .Desc(0, 59, {0xaf0, 32, 2, kTable | kFirst})
+                        .Desc(0xaf0, 0, {0x1000, 8})
+                        .Desc(0xaf0, 1, {0x3a0, 16, 0, kWrite})
+                        .Ops({kPopAll, kCopy, kCompleteOldest, kCopy,
+                              kCompleteNewest, kShouldNotify, kEnable}));
+  const auto translated = [](uint64_t address, uint32_t length,
+                             uint16_t flags) {
+    return Seed(kTranslated, 8)
+        .Desc(0, 0, {address, length, 0, static_cast<uint16_t>(flags | kFirst)})
+        .Ops(kServeAll);
+  };
+  add("translated_to_read_only_memory",
+      translated(kIovaReadOnlyMemory, 8, kWrite));
+  add("translated_in_part", translated(kIovaReadOnlyMemory + 0x7f8, 16, 0));
+  add("translated_not_to_be_written", translated(kIovaToBeRead, 8, kWrite));
+  add("translated_not_to_be_read", translated(kIovaToBeWritten, 8, 0));
+  add("translated_to_no_memory", translated(kIovaOfNoMemory, 8, 0));
+  // More pieces than a check looks at, and a hole behind them.
+  add("translated_hole_far_behind", translated(0, 0x8801, kWrite));
   return seeds;
 }
 

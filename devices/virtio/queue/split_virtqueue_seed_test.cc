@@ -188,6 +188,30 @@ std::map<std::string, std::string> Seeds() {
           .Avail({1, 1})
           .Ops({kPop, Operation(kRotateDesc, 1), kCopy, kCompleteNewest,
                 kPopAll}));
+  // Rings, buffers and table across pieces of the translation.
+  add("translated", Seed(kTranslated | kEventIdx | kIndirect, 6)
+                        .Desc(0, 0, {0x1d40, 64, kNext, 1})
+                        .Desc(0, 1, {0x2000, 3000, kWrite})
+                        .Desc(0, 2, {0xaf0, 32, kTable})
+                        .Desc(0xaf0, 0, {0x1000, 8, kNext, 1})
+                        .Desc(0xaf0, 1, {0x3a0, 16, kWrite})
+                        .Avail({0, 2})
+                        .Ops({kPopAll, kCopy, kCompleteOldest, kCopy,
+                              kCompleteNewest, kShouldNotify, kEnable}));
+  const auto translated = [](Descriptor descriptor) {
+    return Seed(kTranslated, 3)
+        .Desc(0, 0, descriptor)
+        .Avail({0})
+        .Ops(kServeAll);
+  };
+  add("translated_to_read_only_memory",
+      translated({kIovaReadOnlyMemory, 8, kWrite}));
+  add("translated_in_part", translated({kIovaReadOnlyMemory + 0x7f8, 16}));
+  add("translated_not_to_be_written", translated({kIovaToBeRead, 8, kWrite}));
+  add("translated_not_to_be_read", translated({kIovaToBeWritten, 8}));
+  add("translated_to_no_memory", translated({kIovaOfNoMemory, 8}));
+  // More pieces than a check looks at, and a hole behind them.
+  add("translated_hole_far_behind", translated({0, 0x8801, kWrite}));
   return seeds;
 }
 

@@ -37,9 +37,10 @@ struct Segment {
 class Virtqueue;
 
 // A request of the driver: readable segments, then writable ones. All of them
-// lay in guest memory of the right kind when the chain was popped; memory can
-// go away later, so each transfer still has a result. The descriptors were
-// copied: the guest can't change a chain that the device holds.
+// lay in guest memory of the right kind when the chain was popped, as far as
+// DmaSpace::Check() looks; memory can go away later, so each transfer still has
+// a result. The descriptors were copied: the guest can't change a chain that the
+// device holds.
 //
 // Move-only, and owed: it has to go back through Virtqueue::Complete exactly
 // once, unless the queue is reset or destroyed first, which forgives it. A
@@ -88,7 +89,8 @@ class DescriptorChain {
 };
 
 // What is wrong with a queue. Guest faults all: the queue stays broken until
-// its next reset, and the device asks for one (NEEDS_RESET).
+// its next reset, and the device asks for one (NEEDS_RESET). Behind a
+// vmm::DmaTranslator memory is what is mapped, and may be used so.
 enum class QueueFault : uint8_t {
   kNone,
   kRingOutsideMemory,    // descriptor, driver or device area not (any more) RAM

@@ -13,6 +13,8 @@
 #include "devices/virtio/testing/fake_driver_queue.h"
 #include "devices/virtio/testing/fake_packed_driver_queue.h"
 #include "devices/virtio/testing/test_memory.h"
+#include "vmm/memory/dma_space.h"
+#include "vmm/memory/iova_map.h"
 
 namespace {
 uint64_t g_allocations = 0;
@@ -55,8 +57,17 @@ void ExpectSteadyStateAllocatesNothing(const Features& features) {
   TestMemory memory;
   Driver driver(memory.memory(), TestMemory::kRam, kSize,
                 /*event_idx=*/true);
-  auto queue =
-      *CreateVirtqueue(0, driver.config(), kSize, features, memory.dma());
+  // The driver's addresses, in pieces.
+  vmm::IovaMap map;
+  constexpr uint64_t kPiece = 0x4000;
+  for (uint64_t at = 0; at < TestMemory::kRamBytes; at += kPiece) {
+    const vmm::GuestAddress address{TestMemory::kRam.value + at};
+    ASSERT_TRUE(map.Map({.iova = {address, kPiece}, .physical = address}).ok());
+  }
+  vmm::DmaSpace translated(memory.memory(), memory.gate(), &map);
+  auto queue = *CreateVirtqueue(
+      0, driver.config(), kSize, features,
+      features.Has(kFeatureAccessPlatform) ? &translated : memory.dma());
   const std::vector<Buffer> short_chain = {{TestMemory::kBuffers, 8},
                                            {TestMemory::kBuffers, 8, true}};
   const std::vector<Buffer> long_chain(kSize, Buffer{TestMemory::kBuffers, 8});
@@ -83,6 +94,7 @@ const Features kSplit = {kFeatureVersion1, kFeatureIndirectDesc,
                          kFeatureEventIdx};
 const Features kPacked = kSplit | Features{kFeatureRingPacked};
 const Features kInOrder = {kFeatureInOrder};
+const Features kTranslated = {kFeatureAccessPlatform};
 
 TEST(SplitQueueAllocationTest, SteadyStateAllocatesNothing) {
   ExpectSteadyStateAllocatesNothing<FakeDriverQueue>(kSplit);
@@ -98,6 +110,15 @@ TEST(PackedQueueAllocationTest, SteadyStateAllocatesNothing) {
 
 TEST(PackedQueueAllocationTest, NothingIsAllocatedForChainsThatWaitTheirTurn) {
   ExpectSteadyStateAllocatesNothing<FakePackedDriverQueue>(kPacked | kInOrder);
+}
+
+TEST(SplitQueueAllocationTest, NothingIsAllocatedForTranslation) {
+  ExpectSteadyStateAllocatesNothing<FakeDriverQueue>(kSplit | kTranslated);
+}
+
+TEST(PackedQueueAllocationTest, NothingIsAllocatedForTranslation) {
+  ExpectSteadyStateAllocatesNothing<FakePackedDriverQueue>(kPacked |
+                                                           kTranslated);
 }
 
 }  // namespace

@@ -19,7 +19,9 @@
 #include "devices/virtio/queue/virtqueue_layout.h"
 #include "vmm/base/check.h"
 #include "vmm/memory/dma_space.h"
+#include "vmm/memory/dma_translator.h"
 #include "vmm/memory/guest_memory.h"
+#include "vmm/memory/iova_map.h"
 
 namespace vmsg::virtio::fuzz {
 
@@ -44,6 +46,34 @@ inline vmm::GuestMemory* Memory() {
   return memory;
 }
 
+// As virtqueue_fuzz_input.h says.
+inline vmm::DmaTranslator* Translator() {
+  static vmm::IovaMap* const map = [] {
+    auto* made = new vmm::IovaMap;
+    const auto add = [made](uint64_t iova, uint64_t bytes, uint64_t physical,
+                            bool readable = true, bool writable = true) {
+      VMSG_CHECK(made->Map({.iova = {{iova}, bytes},
+                            .physical = {physical},
+                            .readable = readable,
+                            .writable = writable})
+                     .ok());
+    };
+    constexpr uint64_t kPieces = kRamBytes / kTranslatedPiece;
+    for (uint64_t i = 0; i < kPieces; ++i) {
+      add(kTranslatedPiece * i, kTranslatedPiece,
+          kTranslatedPiece * (kPieces - 1 - i));
+    }
+    constexpr uint64_t kRest = kTranslatedPiece * kPieces;
+    add(kRest, kRamBytes - kRest, kRest);
+    add(kIovaReadOnlyMemory, kIovaHalfPage, kReadOnlyStart);
+    add(kIovaToBeRead, kIovaHalfPage, 0, true, false);
+    add(kIovaToBeWritten, kIovaHalfPage, kIovaHalfPage, false, true);
+    add(kIovaOfNoMemory, kIovaHalfPage, kReadOnlyStart + kReadOnlyBytes);
+    return made;
+  }();
+  return map;
+}
+
 // Any guest memory and any order of operations: the queue ends each call, its
 // chains keep their promises, and it owes what was popped and not completed. A
 // subclass knows the format.
@@ -55,8 +85,8 @@ class Run {
       : size_(config.size),
         config_(config),
         features_(format),
-        guest_(Memory()),
-        dma_(Memory(), &gate_) {
+        guest_(Memory(), nullptr, TranslatorFor(header)),
+        dma_(Memory(), &gate_, TranslatorFor(header)) {
     gate_.Set(true);
     std::vector<std::byte> ram(kRamBytes);
     std::copy_n(image.begin(), std::min(image.size(), ram.size()), ram.begin());
@@ -138,6 +168,11 @@ class Run {
   vmm::DmaSpace dma_;
 
  private:
+  static vmm::DmaTranslator* TranslatorFor(std::span<const std::byte> header) {
+    const auto features = static_cast<uint8_t>(header[0]);
+    return (features & kTranslated) != 0 ? Translator() : nullptr;
+  }
+
   void Create(Virtqueue::Position position) {
     auto queue = CreateVirtqueue(0, config_, size_, features_, &dma_, position);
     if (!queue.ok()) {

@@ -34,8 +34,8 @@ uint64_t FakeDriverQueue::BytesNeeded(uint32_t size) {
 
 FakeDriverQueue::FakeDriverQueue(const vmm::GuestMemory* memory,
                                  vmm::GuestAddress base, uint32_t size,
-                                 bool event_idx)
-    : dma_(memory),
+                                 bool event_idx, vmm::DmaTranslator* translator)
+    : dma_(memory, /*gate=*/nullptr, translator),
       event_idx_(event_idx),
       next_(size),
       chains_(size),

@@ -17,6 +17,7 @@
 #include "devices/virtio/queue/virtqueue_layout.h"
 #include "vmm/base/guest_address.h"
 #include "vmm/memory/dma_space.h"
+#include "vmm/memory/dma_translator.h"
 #include "vmm/memory/guest_memory.h"
 
 namespace vmsg::virtio {
@@ -39,9 +40,11 @@ class FakeDriverQueue {
   // Places the three areas from `base` (a multiple of 16), BytesNeeded(size)
   // bytes in all, and clears them. `memory` is borrowed and outlives the queue.
   // `size` is a power of two. All memory must be there: a failed access is the
-  // test's own mistake and aborts.
+  // test's own mistake and aborts. With a translator (borrowed likewise) all
+  // addresses are its IOVAs.
   FakeDriverQueue(const vmm::GuestMemory* memory, vmm::GuestAddress base,
-                  uint32_t size, bool event_idx = false);
+                  uint32_t size, bool event_idx = false,
+                  vmm::DmaTranslator* translator = nullptr);
   FakeDriverQueue(const FakeDriverQueue&) = delete;
   FakeDriverQueue& operator=(const FakeDriverQueue&) = delete;
 

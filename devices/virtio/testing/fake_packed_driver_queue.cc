@@ -30,8 +30,9 @@ uint64_t FakePackedDriverQueue::BytesNeeded(uint32_t size) {
 
 FakePackedDriverQueue::FakePackedDriverQueue(const vmm::GuestMemory* memory,
                                              vmm::GuestAddress base,
-                                             uint32_t size, bool event_idx)
-    : dma_(memory),
+                                             uint32_t size, bool event_idx,
+                                             vmm::DmaTranslator* translator)
+    : dma_(memory, /*gate=*/nullptr, translator),
       config_{.size = size,
               .desc = base,
               .driver = At(base, EventsOffset(size)),

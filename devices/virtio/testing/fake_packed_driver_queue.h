@@ -16,6 +16,7 @@
 #include "devices/virtio/testing/fake_driver_queue.h"
 #include "vmm/base/guest_address.h"
 #include "vmm/memory/dma_space.h"
+#include "vmm/memory/dma_translator.h"
 #include "vmm/memory/guest_memory.h"
 
 namespace vmsg::virtio {
@@ -29,7 +30,8 @@ class FakePackedDriverQueue {
 
   // As FakeDriverQueue; `size` need not be a power of two.
   FakePackedDriverQueue(const vmm::GuestMemory* memory, vmm::GuestAddress base,
-                        uint32_t size, bool event_idx = false);
+                        uint32_t size, bool event_idx = false,
+                        vmm::DmaTranslator* translator = nullptr);
   FakePackedDriverQueue(const FakePackedDriverQueue&) = delete;
   FakePackedDriverQueue& operator=(const FakePackedDriverQueue&) = delete;
 
