@@ -66,7 +66,8 @@ class DriverNotifier {
 // What a device works with from Activate() until Reset() or Remove() is done.
 struct DeviceContext {
   vmm::EventLoop* loop = nullptr;  // the only thread that calls the device
-  vmm::DmaSpace* dma = nullptr;    // for that thread
+  // For that thread, and for the addresses that this driver gives.
+  vmm::DmaSpace* dma = nullptr;
   DriverNotifier* notifier = nullptr;
   vmm::Logger* log = nullptr;
   Features features = {};  // negotiated, fixed until reset
@@ -119,7 +120,9 @@ class VirtioDevice {
   // --- Description: constant for the life of the device. ---
 
   virtual uint32_t device_id() const = 0;
-  // All that the device can do. The transport removes what it can't carry.
+  // All that the device can do. The transport removes what it can't carry, and
+  // adds VIRTIO_F_ACCESS_PLATFORM where addresses are translated: that is the
+  // business of DeviceContext::dma, and no device has to know.
   virtual Features offered_features() const = 0;
   // One entry per queue; not empty.
   virtual std::span<const QueueLimits> queues() const = 0;

@@ -22,10 +22,13 @@ using virtio::kStatusNeedsReset;
 // bits of the first only: drivers read two blocks.
 constexpr uint32_t kMinFeatureBlocks = 2;
 
-// What messages of revision 2025 can't carry, or this transport does not do.
-virtio::Features Carried(virtio::Features features) {
+// Without what messages of revision 2025 can't carry, or this transport does
+// not do. What addresses mean is not for the device to say.
+virtio::Features Carried(virtio::Features features, bool translated) {
   features.Clear(virtio::kFeatureNotifConfigData);  // O-34
   features.Clear(virtio::kFeatureAdminVq);          // no such queues
+  features.Clear(virtio::kFeatureAccessPlatform);
+  if (translated) features.Set(virtio::kFeatureAccessPlatform);
   return features;
 }
 
@@ -46,12 +49,13 @@ Endpoint::Endpoint(const EndpointOptions& options, std::string log_source,
     : options_(options),
       policy_(PolicyOf(options.revision)),
       loop_(loop),
-      dma_(dma),
+      physical_dma_(dma),
       host_(host),
       log_(log_sink, &loop->clock(), std::move(log_source)),
       device_id_(device->device_id()),
       config_size_(device->config_size()),
-      offered_(Carried(device->offered_features())),
+      offered_(Carried(device->offered_features(),
+                       options.translated_dma != nullptr)),
       avail_((device->queues().size() + 63) / 64),
       used_(static_cast<uint32_t>(device->queues().size())),
       alive_(std::make_shared<char>()),
@@ -180,10 +184,21 @@ size_t Endpoint::On(const Header& header, const SetDeviceStatus& set,
 
 // A driver without VERSION_1 is refused: the legacy interface, which it would
 // expect then, has no messages. Source: virtio 1.2, 2.2 and 6.
-bool Endpoint::FeaturesAcceptable() const {
+//
+// Nor is one without ACCESS_PLATFORM where addresses are to be translated: its
+// own would pass the translator by, and reach what that keeps from devices.
+bool Endpoint::FeaturesAcceptable() {
+  if (options_.translated_dma != nullptr && !options_.allow_untranslated &&
+      !acked_.known().Has(virtio::kFeatureAccessPlatform)) {
+    log_.LogGuest(vmm::LogSeverity::kWarning,
+                  "refused: a driver without VIRTIO_F_ACCESS_PLATFORM");
+    return false;
+  }
+  virtio::Features of_device = acked_.known();
+  of_device.Clear(virtio::kFeatureAccessPlatform);
   return !acked_.HasUnknown() && acked_.known().IsSubsetOf(offered_) &&
-         acked_.known().Has(virtio::kFeatureVersion1) &&
-         device_->AcceptFeatures(acked_.known());
+         of_device.Has(virtio::kFeatureVersion1) &&
+         device_->AcceptFeatures(of_device);
 }
 
 size_t Endpoint::On(const Header& header, const GetVqueue& get,
@@ -222,7 +237,7 @@ void Endpoint::ApplyQueueSettings(const SetVqueue& set) {
   const bool enable = set.enable == SetVqueue::Enable::kKeep
                           ? queue.enabled
                           : set.enable == SetVqueue::Enable::kEnable;
-  if (!virtio::CheckQueueConfig(config, queue.max_size, acked_.known(), dma_)
+  if (!virtio::CheckQueueConfig(config, queue.max_size, acked_.known(), dma())
            .ok()) {
     log_.LogGuest(vmm::LogSeverity::kWarning, "SET_VQUEUE: unusable settings");
     return;
@@ -231,7 +246,7 @@ void Endpoint::ApplyQueueSettings(const SetVqueue& set) {
     const uint16_t index = static_cast<uint16_t>(set.index);
     absl::StatusOr<std::unique_ptr<virtio::Virtqueue>> made =
         virtio::CreateVirtqueue(index, config, queue.max_size, acked_.known(),
-                                dma_);
+                                dma());
     if (!made.ok()) return;
     device_->ActivateQueue(*std::move(made));
     device_->QueueNotify(index);

@@ -54,6 +54,9 @@ struct EndpointOptions {
   Revision revision = Revision::k2025;
   uint32_t max_message_bytes = 64;
   uint32_t vendor_id = 0;
+  // As in MessageBusOptions.
+  vmm::DmaSpace* translated_dma = nullptr;
+  bool allow_untranslated = false;
 };
 
 // Threads: the loop's, but NotifyUsed(). Nothing blocks.
@@ -178,7 +181,13 @@ class Endpoint final : private virtio::DriverNotifier {
   // Whether `event` names a place of its queue, which exists (O-24).
   bool NamesAPlace(const EventAvail& event) const;
 
-  bool FeaturesAcceptable() const;
+  bool FeaturesAcceptable();
+  // What the driver's addresses mean, from FEATURES_OK on.
+  vmm::DmaSpace* dma() const {
+    return acked_.known().Has(virtio::kFeatureAccessPlatform)
+               ? options_.translated_dma
+               : physical_dma_;
+  }
   bool ConfigRangeFits(uint32_t offset, uint64_t length) const;
   void ApplyQueueSettings(const SetVqueue& set);
   virtio::DeviceContext Context();
@@ -205,7 +214,7 @@ class Endpoint final : private virtio::DriverNotifier {
   const EndpointOptions options_;
   const RevisionPolicy policy_;
   vmm::EventLoop* const loop_;
-  vmm::DmaSpace* const dma_;
+  vmm::DmaSpace* const physical_dma_;
   EndpointHost* const host_;
   vmm::Logger log_;
 

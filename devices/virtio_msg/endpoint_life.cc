@@ -34,7 +34,7 @@ auto Endpoint::Begin(Operation operation, Finish finish) {
 
 virtio::DeviceContext Endpoint::Context() {
   return virtio::DeviceContext{.loop = loop_,
-                               .dma = dma_,
+                               .dma = dma(),
                                .notifier = this,
                                .log = &log_,
                                .features = acked_.known()};
@@ -47,7 +47,7 @@ bool Endpoint::StartActivation() {
     if (!queue.enabled) continue;
     absl::StatusOr<std::unique_ptr<virtio::Virtqueue>> made =
         virtio::CreateVirtqueue(static_cast<uint16_t>(i), queue.config,
-                                queue.max_size, acked_.known(), dma_);
+                                queue.max_size, acked_.known(), dma());
     if (!made.ok()) {
       // Memory that was there at SET_VQUEUE has gone since.
       SetNeedsReset(absl::StrCat("queue ", i, ": ", made.status().message()));

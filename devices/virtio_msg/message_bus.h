@@ -36,7 +36,8 @@ using SlotObserver = absl::AnyInvocable<void(uint32_t slot)>;
 class MessageBus {
  public:
   // All pointers are borrowed and outlive the bus. `name` is for logs:
-  // "amp0/fifo1".
+  // "amp0/fifo1". `dma` is for guest-physical addresses; see also
+  // MessageBusOptions::translated_dma.
   MessageBus(std::string name, const MessageBusOptions& options,
              vmm::EventLoop* loop, vmm::DmaSpace* dma, MessageLink* link,
              vmm::LogSink* log_sink);

@@ -10,6 +10,7 @@
 #include "devices/virtio_msg/codec.h"
 #include "devices/virtio_msg/traffic_observer.h"
 #include "vmm/base/clock.h"
+#include "vmm/memory/dma_space.h"
 
 namespace vmsg::msg {
 
@@ -85,6 +86,14 @@ struct MessageBusOptions {
   // reaction: existing drivers hold a single buffer for bus messages.
   vmm::Duration announce_pacing = std::chrono::milliseconds(100);
   PingOptions ping = {};  // valid
+  // Guest memory for drivers that accept VIRTIO_F_ACCESS_PLATFORM: a space with
+  // a translator. Borrowed, outlives the bus, used on its loop. Null: no device
+  // offers the feature, whatever it says itself.
+  vmm::DmaSpace* translated_dma = nullptr;
+  // With it: a driver may do without the feature, and give guest-physical
+  // addresses past the translator. False: it is refused (FEATURES_OK stays
+  // clear). Source: virtio 1.2, 6.1 and 6.2.
+  bool allow_untranslated = false;
   // Sees all traffic; borrowed, outlives the bus. Null: nobody looks.
   TrafficObserver* traffic_observer = nullptr;
 };

@@ -177,10 +177,13 @@ absl::Status Slot::Plug(uint64_t generation,
   }
   deferred_.Reserve();
   endpoint_ = std::make_unique<Endpoint>(
-      EndpointOptions{.dev_num = number_,
-                      .revision = context_.options.revision,
-                      .max_message_bytes = context_.options.max_message_bytes,
-                      .vendor_id = context_.options.vendor_id},
+      EndpointOptions{
+          .dev_num = number_,
+          .revision = context_.options.revision,
+          .max_message_bytes = context_.options.max_message_bytes,
+          .vendor_id = context_.options.vendor_id,
+          .translated_dma = context_.options.translated_dma,
+          .allow_untranslated = context_.options.allow_untranslated},
       place, std::move(device), context_.loop, context_.dma, context_.log_sink,
       this);
   state_ = SlotState::kPendingAnnounce;

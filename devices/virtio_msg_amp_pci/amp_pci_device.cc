@@ -132,7 +132,9 @@ class AmpPciDeviceImpl final : public AmpPciDevice {
                .layout = options.fifo_layout,
                .max_packets_per_wakeup = options.max_packets_per_wakeup,
                .ping = options.ping,
-               .traffic_observer = monitors_.back().get()},
+               .traffic_observer = monitors_.back().get(),
+               .translator = options.translator,
+               .allow_untranslated = options.allow_untranslated},
               loop, memory, &doorbells_[n],
               windows_->data() + n * kFifoWindowBytes, msix_, log_sink);
       if (!channel.ok()) return channel.status();

@@ -19,6 +19,7 @@
 #include "vmm/base/log.h"
 #include "vmm/control/hotplug_bus.h"
 #include "vmm/event/event_loop.h"
+#include "vmm/memory/dma_translator.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/pci/pci_device.h"
 
@@ -37,6 +38,17 @@ struct AmpPciOptions {
   bool wire_monitor = false;
   // PING as a health check of the driver of each FIFO; off by default.
   msg::PingOptions ping = {};
+  // What the addresses mean that drivers give to devices of this function: to
+  // an IOMMU it is one requester. All devices then offer
+  // VIRTIO_F_ACCESS_PLATFORM, and their drivers' addresses are this
+  // translator's. Borrowed, outlives the device; asked on every loop. Null:
+  // addresses are guest-physical, and the feature is not offered.
+  vmm::DmaTranslator* translator = nullptr;
+  // With a translator: a driver that does not accept the feature works too,
+  // with guest-physical addresses that no translator sees. That lets whoever
+  // writes the driver's side reach all of guest memory, so by default such a
+  // driver is refused (FEATURES_OK stays clear).
+  bool allow_untranslated = false;
 };
 
 // One PCI function with num_fifos FIFOs, each with a message bus of its own.

@@ -18,6 +18,8 @@
 #include "devices/virtio_msg_amp_pci/virtio_pluggable.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "vmm/memory/dma_translator.h"
+#include "vmm/memory/iova_map.h"
 #include "vmm/testing/status_matchers.h"
 
 namespace vmsg::amp {
@@ -95,7 +97,10 @@ class DriverChangeBase {
   virtual ~DriverChangeBase() = default;
 
  protected:
-  explicit DriverChangeBase(FifoLayout layout) : m_({.fifo_layout = layout}) {
+  explicit DriverChangeBase(FifoLayout layout,
+                            vmm::DmaTranslator* translator = nullptr)
+      : translated_(translator != nullptr),
+        m_({.fifo_layout = layout, .translator = translator}) {
     m_.guest->Start();
     m_.loop.RunUntilIdle();
   }
@@ -118,10 +123,12 @@ class DriverChangeBase {
   }
 
   void BringUp() {
-    const std::array<uint8_t, 12> version_1 = {1, 0, 0, 0, 1, 0,
-                                               0, 0, 1, 0, 0, 0};
+    // VERSION_1, and ACCESS_PLATFORM.
+    const std::array<uint8_t, 12> features = {
+        1, 0, 0, 0, 1, 0, 0, 0, static_cast<uint8_t>(translated_ ? 3 : 1),
+        0, 0, 0};
     Send(RawSetStatus(0, 1, 3));
-    Send(RawMessage(0, 0x04, 0, 2, version_1));
+    Send(RawMessage(0, 0x04, 0, 2, features));
     Send(RawSetStatus(0, 3, 0xB));
     Send(RawSetStatus(0, 4, 0xF));
     m_.loop.RunUntilIdle();
@@ -148,6 +155,7 @@ class DriverChangeBase {
     return device->dma->Read(AmpMachine::kRam, bytes);
   }
 
+  const bool translated_;
   AmpMachine m_;
 };
 
@@ -172,6 +180,28 @@ class SpscDriverChangeTest : public DriverChangeBase, public testing::Test {
   SpscDriverChangeTest() : DriverChangeBase(FifoLayout::kSpsc) {}
   void Send(const Bytes& message) override { m_.guest->Send(0, message); }
   std::vector<Bytes> Take() override { return m_.guest->TakeAll(0); }
+};
+
+// Before the machine, which borrows it.
+struct WithIommu {
+  vmm::IovaMap iommu;
+};
+
+class TranslatedDriverTest : private WithIommu,
+                             public DriverChangeBase,
+                             public testing::Test {
+ protected:
+  static constexpr vmm::GuestAddress kIova{0x7f0000000000};
+
+  TranslatedDriverTest() : DriverChangeBase(FifoLayout::kSpsc, &iommu) {}
+  void Send(const Bytes& message) override { m_.guest->Send(0, message); }
+  std::vector<Bytes> Take() override { return m_.guest->TakeAll(0); }
+
+  vmm::DmaResult TryDmaAt(ContextDevice* device, vmm::GuestAddress address) {
+    std::array<std::byte, 8> bytes;
+    return device->dma->Read(address, bytes);
+  }
+  using WithIommu::iommu;
 };
 
 // --- All layouts: bus mastering. ---
@@ -463,6 +493,28 @@ TEST_F(SpscDriverChangeTest, BusMasteringOffAfterAResetDropsWhatCameBetween) {
   m_.guest->SetBusMaster(true);
   m_.guest->Send(0, RawPing(2, 1));
   EXPECT_THAT(RunForAnswers(), ElementsAre(2));
+}
+
+// --- Behind a translator. ---
+
+TEST_F(TranslatedDriverTest, BusMasteringStopsTranslatedDmaToo) {
+  ASSERT_THAT(iommu.Map({.iova = {kIova, 4096}, .physical = AmpMachine::kRam}),
+              vmm::IsOk());
+  ContextDevice* const device = StartDevice();
+  EXPECT_EQ(TryDmaAt(device, kIova), vmm::DmaResult::kOk);
+  EXPECT_EQ(TryDmaAt(device, AmpMachine::kRam), vmm::DmaResult::kOutside);
+  m_.guest->SetBusMaster(false);
+  EXPECT_EQ(TryDmaAt(device, kIova), vmm::DmaResult::kDisabled);
+  m_.loop.RunUntilIdle();
+  EXPECT_EQ(device->resets, 1);
+
+  m_.guest->SetBusMaster(true);
+  m_.loop.RunUntilIdle();
+  Take();
+  BringUp();
+  EXPECT_EQ(TryDmaAt(device, kIova), vmm::DmaResult::kOk);
+  ASSERT_THAT(iommu.Unmap({kIova, 4096}), vmm::IsOk());
+  EXPECT_EQ(TryDmaAt(device, kIova), vmm::DmaResult::kOutside);
 }
 
 }  // namespace

@@ -6,6 +6,18 @@
 #include "vmm/base/check.h"
 
 namespace vmsg::amp {
+namespace {
+
+// Makes the space, if there is a translator, and says where.
+vmm::DmaSpace* Translated(const vmm::GuestMemory* memory,
+                          const vmm::DmaGate* gate,
+                          vmm::DmaTranslator* translator,
+                          std::optional<vmm::DmaSpace>* space) {
+  if (translator == nullptr) return nullptr;
+  return &space->emplace(memory, gate, translator);
+}
+
+}  // namespace
 
 FifoChannel::FifoChannel(const Options& options, vmm::EventLoop* loop,
                          const vmm::GuestMemory* memory, std::byte* window,
@@ -26,6 +38,9 @@ FifoChannel::FifoChannel(const Options& options, vmm::EventLoop* loop,
       bus_(options.name,
            {.max_message_bytes = kFifoPacketBytes,
             .ping = options.ping,
+            .translated_dma = Translated(memory, &gate_, options.translator,
+                                         &translated_dma_),
+            .allow_untranslated = options.allow_untranslated,
             .traffic_observer = options.traffic_observer},
            loop, &dma_, this, log_sink) {
   VMSG_CHECK(options_.max_packets_per_wakeup > 0);

@@ -28,6 +28,7 @@
 #include "vmm/base/mutex.h"
 #include "vmm/event/event_loop.h"
 #include "vmm/memory/dma_space.h"
+#include "vmm/memory/dma_translator.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/pci/msix_table.h"
 
@@ -65,6 +66,9 @@ class FifoChannel final : private msg::MessageLink {
     // As in msg::MessageBusOptions.
     msg::PingOptions ping = {};
     msg::TrafficObserver* traffic_observer = nullptr;
+    // As in AmpPciOptions.
+    vmm::DmaTranslator* translator = nullptr;
+    bool allow_untranslated = false;
   };
 
   // A device queue without room is looked at this soon, and then, as long as
@@ -182,6 +186,7 @@ class FifoChannel final : private msg::MessageLink {
   vmm::Duration recheck_delay_ = kMinRecheck;
   absl::AnyInvocable<void()> observer_;
   vmm::DmaSpace dma_;
+  std::optional<vmm::DmaSpace> translated_dma_;  // with a translator
   const std::unique_ptr<vmm::WakeSource> wake_;
   const std::unique_ptr<vmm::WakeSource> observer_wake_;
   const std::unique_ptr<vmm::Timer> recheck_;
