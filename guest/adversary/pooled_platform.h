@@ -38,6 +38,7 @@ class PooledPlatform final : public Platform {
   }
   uint64_t PlaceBar(uint64_t bytes) override { return below_->PlaceBar(bytes); }
   Arena* dma_arena() override { return below_->dma_arena(); }
+  bool translates_dma() const override { return below_->translates_dma(); }
   bool CreateInterrupt(Interrupt* interrupt) override {
     if (kept_ == 0) return below_->CreateInterrupt(interrupt);
     *interrupt = pool_[--kept_];

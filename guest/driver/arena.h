@@ -1,4 +1,4 @@
-// Arena: memory for queues and buffers, whose guest-physical address is known.
+// Arena: memory for queues and buffers, whose address for devices is known.
 
 #ifndef VMSG_GUEST_DRIVER_ARENA_H_
 #define VMSG_GUEST_DRIVER_ARENA_H_
@@ -12,24 +12,25 @@ namespace vmsg::guest {
 // A piece of memory as the processor and as a device see it.
 struct DmaMemory {
   std::byte* data = nullptr;  // null: none
-  uint64_t address = 0;       // guest-physical
+  uint64_t address = 0;       // for devices; see Platform::translates_dma()
   uint64_t bytes = 0;
 };
 
-// Hands out pieces of a physically contiguous block, front to back; they come
-// back all at once. A device may still write to what it was given: reset the
-// arena of a device only after the device has confirmed its own reset.
+// Hands out pieces of a block that is contiguous to the processor and to
+// devices, front to back; they come back all at once. A device may still write
+// to what it was given: reset the arena of a device only after the device has
+// confirmed its own reset.
 //
 // Threads: one.
 class Arena {
  public:
   constexpr Arena() = default;
-  // `memory` at guest-physical `address`; borrowed.
+  // `memory`, which is at `address` for devices; borrowed.
   constexpr Arena(std::span<std::byte> memory, uint64_t address)
       : memory_(memory), address_(address) {}
 
-  // `bytes` at a guest-physical multiple of `alignment` (a power of two), with
-  // undefined content. data is null when the arena is used up.
+  // `bytes` at an address that is a multiple of `alignment` (a power of two),
+  // with undefined content. data is null when the arena is used up.
   constexpr DmaMemory Allocate(uint64_t bytes, uint64_t alignment) {
     const uint64_t mask = alignment - 1;
     const uint64_t skip = (alignment - ((address_ + used_) & mask)) & mask;

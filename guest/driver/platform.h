@@ -34,7 +34,8 @@ inline constexpr uint64_t kNoDeadline = UINT64_MAX;
 // Borrowed by everything in this folder; outlives it.
 //
 // Threads: the owner's alone, unless an implementation says more. Addresses are
-// guest-physical. Nothing here is deleted through this class.
+// guest-physical, but those of dma_arena(). Nothing here is deleted through
+// this class.
 class Platform {
  public:
   Platform(const Platform&) = delete;
@@ -61,8 +62,11 @@ class Platform {
   virtual uint64_t PlaceBar(uint64_t bytes) = 0;
 
   // Memory that devices can reach. The platform's only one; parts are taken for
-  // queues and buffers.
+  // queues and buffers. Its addresses are those under which devices reach it.
   virtual Arena* dma_arena() = 0;
+  // True: those are not guest-physical, but the IOMMU's, and only a device with
+  // VIRTIO_F_ACCESS_PLATFORM understands them. Source: virtio 1.2, 6.1.
+  virtual bool translates_dma() const = 0;
 
   // A new interrupt, counted from 0. False when there is none left.
   virtual bool CreateInterrupt(Interrupt* interrupt) = 0;

@@ -218,7 +218,12 @@ Error VirtioDevice::Negotiate(const Features& supported,
   }
   Features wanted = supported & offered;
   if (offered.Has(kFeatureVersion1)) wanted.Set(kFeatureVersion1);
-  if (!wanted.Has(kFeatureVersion1) || !wanted.Contains(required)) {
+  // virtio 1.2, 6.1: without the feature a device is given guest-physical
+  // addresses only, and the platform has none to give.
+  const bool reachable =
+      !bus_->platform()->translates_dma() || wanted.Has(kFeatureAccessPlatform);
+  if (!wanted.Has(kFeatureVersion1) || !wanted.Contains(required) ||
+      !reachable) {
     const Error error = Fail();
     return error == Error::kNone ? Error::kRefused : error;
   }

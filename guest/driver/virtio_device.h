@@ -50,7 +50,9 @@ class VirtioDevice final : private DeviceListener {
   // Resets the device, and negotiates: VIRTIO_F_VERSION_1 and what it offers
   // of `supported`, up to FEATURES_OK.
   //   kRefused  it does not offer all of `required`, or does not accept the
-  //             set. The device has FAILED set.
+  //             set; or the platform translates addresses for devices, and
+  //             VIRTIO_F_ACCESS_PLATFORM is not in the set. The device has
+  //             FAILED set.
   Error Negotiate(const Features& supported, const Features& required);
 
   // Creates `queue` (borrowed, until Reset) with at most `wanted` descriptors

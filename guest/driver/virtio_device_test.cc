@@ -175,6 +175,29 @@ TEST_F(VirtioDeviceTest, MissingRequiredFeatureIsGivenUp) {
   EXPECT_TRUE(fake_.received_of(false, 0x04).empty());
 }
 
+// virtio 1.2, 6.1: without the feature a driver gives guest-physical addresses.
+TEST_F(VirtioDeviceTest, TranslatedAddressesAreForDevicesThatKnowOfThem) {
+  platform_.dma_translated = true;
+  fake_.offered = Bit(32) | Bit(28);
+  const Features supported =
+      Features::Of(kFeatureVersion1, kFeatureAccessPlatform);
+  EXPECT_EQ(Negotiate(supported), Error::kRefused);
+  EXPECT_NE(fake_.status & kStatusFailed, 0u);
+  EXPECT_TRUE(fake_.received_of(false, 0x04).empty());
+
+  fake_.offered |= Bit(33);
+  EXPECT_EQ(Negotiate(Features::Of(kFeatureVersion1)), Error::kRefused);
+  ASSERT_EQ(Negotiate(supported), Error::kNone);
+  EXPECT_EQ(fake_.driver_features, Bit(32) | Bit(33));
+}
+
+TEST_F(VirtioDeviceTest, DeviceBehindATranslatorIsUsedWithoutOneToo) {
+  fake_.offered = Bit(32) | Bit(33);
+  ASSERT_EQ(Negotiate(Features::Of(kFeatureVersion1, kFeatureAccessPlatform)),
+            Error::kNone);
+  EXPECT_EQ(fake_.driver_features, Bit(32) | Bit(33));
+}
+
 TEST_F(VirtioDeviceTest, RefusedFeaturesEndBeforeAnyQueue) {
   fake_.offered = Bit(32) | Bit(28);
   fake_.accepted_mask = ~Bit(28);

@@ -16,7 +16,7 @@ namespace vmsg::guest {
 
 // One buffer of a chain.
 struct QueueBuffer {
-  uint64_t address = 0;  // guest-physical
+  uint64_t address = 0;  // for devices, as an arena has it
   uint32_t bytes = 0;    // not 0
   bool device_writes = false;
 };
@@ -31,7 +31,7 @@ struct QueueOptions {
   uint32_t indirect_buffers = 0;
 };
 
-// Guest-physical addresses of the three parts of a queue, as SET_VQUEUE has
+// Addresses of the three parts of a queue for the device, as SET_VQUEUE has
 // them.
 struct QueueAreas {
   uint64_t descriptors = 0;

@@ -49,6 +49,7 @@ InProcessMachine::InProcessMachine(const MachineOptions& options)
   guest::InProcessPlatform::Options platform;
   platform.ecam = kEcam;
   platform.with_doorbells = options.with_doorbells;
+  platform.with_iommu = options.with_iommu;
   if (!options.assign_bars) platform.pci_window = kWindow;
   if (!options.threads) {
     platform.clock = &manual_loop_.clock();
@@ -76,6 +77,9 @@ InProcessMachine::InProcessMachine(const MachineOptions& options)
     amp.num_fifos = options.num_fifos;
     amp.fifo_layout = options.fifo_layout;
     amp.wire_monitor = true;
+    amp.translator =
+        options.with_iommu ? platform_->iommu() : options.translator;
+    amp.allow_untranslated = options.allow_untranslated;
     functions_.push_back(Must(amp::AmpPciDevice::Create(
         amp, platform_->memory(), std::move(loops), nullptr)));
     Must(bridge_->Add(functions_.back().get()));

@@ -23,6 +23,7 @@
 #include "vmm/base/mutex.h"
 #include "vmm/control/hotplug_bus.h"
 #include "vmm/event/epoll_event_loop.h"
+#include "vmm/memory/dma_translator.h"
 #include "vmm/pci/pci_host_bridge.h"
 #include "vmm/testing/manual_event_loop.h"
 
@@ -38,6 +39,13 @@ struct MachineOptions {
   bool with_doorbells = true;
   // False: the driver finds BARs that nobody has placed.
   bool assign_bars = true;
+  // Devices see memory through an IOMMU only: the platform's; see
+  // InProcessPlatform::Options.
+  bool with_iommu = false;
+  // Or through this one, of which the driver knows nothing. Borrowed.
+  vmm::DmaTranslator* translator = nullptr;
+  // As in AmpPciOptions.
+  bool allow_untranslated = false;
   // False: the driver does wrong on purpose, and a lot of it.
   bool judge_driver = true;
 };

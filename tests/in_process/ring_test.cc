@@ -41,10 +41,11 @@ uint64_t Fnv1a(uint64_t digest, std::span<const std::byte> bytes) {
   return digest;
 }
 
-// Packed, indirect descriptors, event index, in order.
-using RingCase = std::tuple<bool, bool, bool, bool>;
+// Packed, indirect descriptors, event index, in order, behind an IOMMU.
+using RingCase = std::tuple<bool, bool, bool, bool, bool>;
 
 bool IsPacked(const RingCase& ring) { return std::get<0>(ring); }
+bool HasIommu(const RingCase& ring) { return std::get<4>(ring); }
 
 guest::Features FeaturesOf(const RingCase& ring) {
   guest::Features features =
@@ -53,6 +54,7 @@ guest::Features FeaturesOf(const RingCase& ring) {
   if (std::get<1>(ring)) features.Set(guest::kFeatureIndirectDesc);
   if (std::get<2>(ring)) features.Set(guest::kFeatureEventIdx);
   if (std::get<3>(ring)) features.Set(guest::kFeatureInOrder);
+  if (HasIommu(ring)) features.Set(guest::kFeatureAccessPlatform);
   return features;
 }
 
@@ -61,6 +63,7 @@ std::string RingCaseName(const testing::TestParamInfo<RingCase>& ring) {
   if (std::get<1>(ring.param)) name += "Indirect";
   if (std::get<2>(ring.param)) name += "EventIndex";
   if (std::get<3>(ring.param)) name += "InOrder";
+  if (HasIommu(ring.param)) name += "Iommu";
   return name;
 }
 
@@ -122,7 +125,8 @@ class RingTest : public testing::TestWithParam<RingCase> {
   };
 
   void Create(const virtio::RngOptions& rng = {}) {
-    machine_.emplace(MachineOptions{.num_fifos = 1});
+    machine_.emplace(
+        MachineOptions{.num_fifos = 1, .with_iommu = HasIommu(GetParam())});
     machine_->Attach(0, 0, kSlot, rng);
     OpenFunction(&*machine_, &function_);
     driver_.emplace(&*machine_, &function_, 0);
@@ -241,7 +245,8 @@ class RingTest : public testing::TestWithParam<RingCase> {
 
 INSTANTIATE_TEST_SUITE_P(Rings, RingTest,
                          testing::Combine(testing::Bool(), testing::Bool(),
-                                          testing::Bool(), testing::Bool()),
+                                          testing::Bool(), testing::Bool(),
+                                          testing::Bool()),
                          RingCaseName);
 
 TEST_P(RingTest, ChainsOfManyLengthsGoManyTimesAroundTheRing) {
@@ -386,11 +391,14 @@ class RingThreadsTest : public testing::TestWithParam<RingCase> {
 
 INSTANTIATE_TEST_SUITE_P(Rings, RingThreadsTest,
                          testing::Combine(testing::Bool(), testing::Bool(),
-                                          testing::Bool(), testing::Bool()),
+                                          testing::Bool(), testing::Bool(),
+                                          testing::Bool()),
                          RingCaseName);
 
 TEST_P(RingThreadsTest, DriversAndDevicesShareTheirRingsAtTheSameTime) {
-  InProcessMachine machine({.num_fifos = kFifos, .threads = true});
+  InProcessMachine machine({.num_fifos = kFifos,
+                            .threads = true,
+                            .with_iommu = HasIommu(GetParam())});
   for (uint32_t fifo = 0; fifo < kFifos; ++fifo) {
     for (uint32_t slot = 0; slot < kDevices; ++slot) {
       machine.Attach(0, fifo, slot);

@@ -50,6 +50,7 @@ class FakePlatform final : public Platform {
   std::span<std::byte> memory;
   uint64_t place_bar_next = 0;  // 0: none
   uint32_t interrupts_left = 16;
+  bool dma_translated = false;
 
   // --- What a test does and sees. ---
 
@@ -73,6 +74,7 @@ class FakePlatform final : public Platform {
   std::byte* MapMemory(uint64_t address, uint64_t bytes) override;
   uint64_t PlaceBar(uint64_t bytes) override;
   Arena* dma_arena() override { return &arena_; }
+  bool translates_dma() const override { return dma_translated; }
   bool CreateInterrupt(Interrupt* interrupt) override;
   void ReleaseInterrupt(const Interrupt& interrupt) override;
   uint64_t InterruptCount(uint32_t id) override;

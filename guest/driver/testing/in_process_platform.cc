@@ -1,5 +1,8 @@
 #include "guest/driver/testing/in_process_platform.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -12,18 +15,78 @@ namespace {
 constexpr uint64_t kMsiAddress = 0xFEE00000;
 constexpr uint32_t kFirstVector = 0x30;
 
+uint64_t PageBytes() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
+
 uint64_t EcamOffset(PciLocation where, uint16_t offset) {
   return uint64_t{where.device} << 15 | uint64_t{where.function} << 12 | offset;
 }
 
 }  // namespace
 
+// Memory once more, the last page first: what a processor's page tables do.
+class InProcessPlatform::ReversedView {
+ public:
+  // ResourceExhausted: no address space.
+  static absl::StatusOr<std::unique_ptr<const ReversedView>> Create(
+      const vmm::MemoryBacking& memory) {
+    const uint64_t bytes = memory.size();
+    void* const place =
+        mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (place == MAP_FAILED) {
+      return absl::ResourceExhaustedError("no room for a view of guest memory");
+    }
+    std::unique_ptr<const ReversedView> view(
+        new ReversedView(static_cast<std::byte*>(place), bytes));
+    const uint64_t page = PageBytes();
+    for (uint64_t at = 0; at < bytes; at += page) {
+      const auto offset =
+          static_cast<off_t>(memory.fd_offset() + bytes - page - at);
+      if (mmap(view->data_ + at, page, PROT_READ | PROT_WRITE,
+               MAP_SHARED | MAP_FIXED, memory.fd(), offset) == MAP_FAILED) {
+        return absl::ResourceExhaustedError("a page of guest memory");
+      }
+    }
+    return view;
+  }
+
+  ReversedView(const ReversedView&) = delete;
+  ReversedView& operator=(const ReversedView&) = delete;
+  ~ReversedView() { munmap(data_, bytes_); }
+
+  std::byte* data() const { return data_; }
+
+ private:
+  ReversedView(std::byte* data, uint64_t bytes) : data_(data), bytes_(bytes) {}
+
+  std::byte* const data_;
+  const uint64_t bytes_;
+};
+
+InProcessPlatform::~InProcessPlatform() = default;
+
+absl::Status InProcessPlatform::SetUpIommu(vmm::GuestRange ram) {
+  absl::StatusOr<std::unique_ptr<const ReversedView>> view =
+      ReversedView::Create(*ram_);
+  if (!view.ok()) return view.status();
+  const uint64_t page = PageBytes();
+  for (uint64_t at = 0; at < ram.size; at += page) {
+    const absl::Status status =
+        iommu_.Map({.iova = {{kIova.value + at}, page},
+                    .physical = {ram.start.value + ram.size - page - at}});
+    if (!status.ok()) return status;
+  }
+  view_ = *std::move(view);
+  arena_ = Arena({view_->data(), ram.size}, kIova.value);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<InProcessPlatform>> InProcessPlatform::Create(
     Options options) {
   absl::StatusOr<std::shared_ptr<const vmm::MemoryBacking>> ram =
       vmm::MemoryBacking::CreateAnonymous(options.ram.size, "guest-ram");
   if (!ram.ok()) return ram.status();
-  const vmm::GuestAddress start = options.ram.start;
+  const vmm::GuestRange where = options.ram;
+  const bool with_iommu = options.with_iommu;
   vmm::MemoryRegion region;
   region.range = options.ram;
   region.backing = *ram;
@@ -38,10 +101,15 @@ absl::StatusOr<std::unique_ptr<InProcessPlatform>> InProcessPlatform::Create(
       platform->mmio_.MapMemory("RAM", platform->ram_, 0,
                                 platform->ram_->size());
   if (!mapping.ok()) return mapping.status();
-  if (absl::Status status = (*mapping)->SetBase(start); !status.ok()) {
+  if (absl::Status status = (*mapping)->SetBase(where.start); !status.ok()) {
     return status;
   }
   platform->ram_mapping_ = *std::move(mapping);
+  if (with_iommu) {
+    if (absl::Status status = platform->SetUpIommu(where); !status.ok()) {
+      return status;
+    }
+  }
   return platform;
 }
 

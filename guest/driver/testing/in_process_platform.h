@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "guest/driver/arena.h"
 #include "guest/driver/platform.h"
@@ -23,13 +24,14 @@
 #include "vmm/bus/dispatch_bus.h"
 #include "vmm/interrupt/in_process_interrupt_controller.h"
 #include "vmm/memory/guest_memory.h"
+#include "vmm/memory/iova_map.h"
 
 namespace vmsg::guest {
 
-// The machine around the driver code: RAM (all of it is the DMA arena), an MMIO
-// bus, and an interrupt controller that counts. PCI is reached through ECAM, as
-// by a guest: create the host bridge with ECAM at `ecam`, on mmio() and
-// interrupts().
+// The machine around the driver code: RAM (all of it is the DMA arena), maybe
+// an IOMMU, an MMIO bus, and an interrupt controller that counts. PCI is
+// reached through ECAM, as by a guest: create the host bridge with ECAM at
+// `ecam`, on mmio() and interrupts().
 //
 // Threads: any, but dma_arena(), MapMemory() and PlaceBar(), which are for one
 // thread at a time. So several threads can each drive FIFOs of their own.
@@ -49,20 +51,29 @@ class InProcessPlatform final : public Platform {
     // Borrowed, outlives the platform. Null: CLOCK_MONOTONIC, which only works
     // without a pump, or with one that takes real time.
     const vmm::Clock* clock = nullptr;
+    // Devices reach RAM through iommu() only, as a guest with an IOMMU has it:
+    // what is contiguous to the driver and to devices is in another order in
+    // guest-physical memory, page by page.
+    bool with_iommu = false;
     // False: doorbell writes go to the device's handler.
     bool with_doorbells = true;
   };
+
+  // Where devices see RAM with an IOMMU; above what is 32 bits wide.
+  static constexpr vmm::GuestAddress kIova{uint64_t{0x5a} << 32};
 
   // Errors are those of making the RAM and of mapping it.
   static absl::StatusOr<std::unique_ptr<InProcessPlatform>> Create(
       Options options);
 
-  ~InProcessPlatform() = default;
+  ~InProcessPlatform();
 
   // What devices are connected to. They are gone before the platform.
   vmm::DispatchMmioBus* mmio() { return &mmio_; }
   vmm::InterruptController* interrupts() { return &controller_; }
   vmm::GuestMemory* memory() { return &memory_; }
+  // Null without. All of RAM is mapped at kIova, in pages.
+  vmm::IovaMap* iommu() { return view_ != nullptr ? &iommu_ : nullptr; }
 
   // Counts as an interrupt of nobody: ends waits for kAnyInterrupt.
   void Wake();
@@ -87,6 +98,7 @@ class InProcessPlatform final : public Platform {
   std::byte* MapMemory(uint64_t address, uint64_t bytes) override;
   uint64_t PlaceBar(uint64_t bytes) override;
   Arena* dma_arena() override { return &arena_; }
+  bool translates_dma() const override { return view_ != nullptr; }
   bool CreateInterrupt(Interrupt* interrupt) override;
   void ReleaseInterrupt(const Interrupt& interrupt) override;
   uint64_t InterruptCount(uint32_t id) override;
@@ -98,8 +110,12 @@ class InProcessPlatform final : public Platform {
  private:
   static constexpr uint32_t kMaxInterrupts = 64;
 
+  class ReversedView;
+
   InProcessPlatform(Options options,
                     std::shared_ptr<const vmm::MemoryBacking> ram);
+
+  absl::Status SetUpIommu(vmm::GuestRange ram);
 
   void OnMessage(const vmm::MsiMessage& message);
   uint64_t CountLocked(uint32_t id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -114,6 +130,8 @@ class InProcessPlatform final : public Platform {
 
   const std::shared_ptr<const vmm::MemoryBacking> ram_;
   vmm::GuestMemory memory_;
+  vmm::IovaMap iommu_;
+  std::unique_ptr<const ReversedView> view_;  // with an IOMMU
   Arena arena_;
   vmm::DispatchMmioBus mmio_;
   std::unique_ptr<vmm::MmioMapping> ram_mapping_;

@@ -1,11 +1,14 @@
 #include "guest/driver/testing/in_process_platform.h"
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <thread>
 #include <utility>
 
 #include "gtest/gtest.h"
+#include "vmm/memory/dma_space.h"
 #include "vmm/testing/fake_clock.h"
 
 namespace vmsg::guest {
@@ -169,6 +172,40 @@ TEST(InProcessPlatformTest, ArenaIsTheRamThatDevicesSee) {
   EXPECT_EQ(
       region->backing->data() + (memory.address - region->range.start.value),
       memory.data);
+}
+
+TEST(InProcessPlatformTest, WithoutAnIommuAddressesAreGuestPhysical) {
+  InProcessPlatform::Options options;
+  options.ram = {{0x200000}, 0x10000};
+  const auto platform = Create(std::move(options));
+  EXPECT_FALSE(platform->translates_dma());
+  EXPECT_EQ(platform->iommu(), nullptr);
+  EXPECT_EQ(platform->dma_arena()->Allocate(16, 16).address, 0x200000u);
+}
+
+TEST(InProcessPlatformTest, IommuPutsPagesTogetherThatAreNoNeighbours) {
+  InProcessPlatform::Options options;
+  options.ram = {{0x200000}, 0x10000};
+  options.with_iommu = true;
+  const auto platform = Create(std::move(options));
+  EXPECT_TRUE(platform->translates_dma());
+  const DmaMemory memory = platform->dma_arena()->Allocate(0x2000, 4096);
+  ASSERT_NE(memory.data, nullptr);
+  EXPECT_EQ(memory.address, InProcessPlatform::kIova.value);
+  memory.data[0] = std::byte{1};
+  memory.data[0xfff] = std::byte{2};
+  memory.data[0x1000] = std::byte{3};
+
+  std::array<std::byte, 2> seen = {};
+  vmm::DmaSpace device(platform->memory(), nullptr, platform->iommu());
+  ASSERT_EQ(device.Read({memory.address + 0xfff}, seen), vmm::DmaResult::kOk);
+  EXPECT_EQ(seen, (std::array{std::byte{2}, std::byte{3}}));
+  // The last pages of RAM, the last one first.
+  vmm::DmaSpace physical(platform->memory());
+  ASSERT_EQ(physical.Read({0x20f000}, seen), vmm::DmaResult::kOk);
+  EXPECT_EQ(seen[0], std::byte{1});
+  ASSERT_EQ(physical.Read({0x20e000}, seen), vmm::DmaResult::kOk);
+  EXPECT_EQ(seen[0], std::byte{3});
 }
 
 }  // namespace

@@ -36,6 +36,7 @@ class BareMetalPlatform final : public Platform {
   std::byte* MapMemory(uint64_t address, uint64_t bytes) override;
   uint64_t PlaceBar(uint64_t bytes) override;
   Arena* dma_arena() override { return &arena_; }
+  bool translates_dma() const override { return false; }
   bool CreateInterrupt(Interrupt* interrupt) override;
   void ReleaseInterrupt(const Interrupt& interrupt) override;
   uint64_t InterruptCount(uint32_t id) override;
