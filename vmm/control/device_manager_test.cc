@@ -321,6 +321,96 @@ TEST_F(DeviceManagerTest, DetachWithoutAnyTimeIsRefused) {
   EXPECT_EQ(Get("x").value.state, PlugState::kPendingAnnounce);
 }
 
+TEST_F(DeviceManagerTest, WrongFieldsOfADetachAreNamedAndChangeNothing) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  DetachRequest long_id = Removal("x");
+  long_id.request_id = std::string(65, 'r');
+  Answer<DeviceRecord> answer = Detach(long_id);
+  EXPECT_EQ(answer.status.code, StatusCode::kInvalidArgument);
+  EXPECT_THAT(answer.status.message, HasSubstr("request_id"));
+  DetachRequest bad_wait = Removal("x");
+  bad_wait.wait_timeout = vmm::Duration(-1);
+  answer = Detach(bad_wait);
+  EXPECT_EQ(answer.status.code, StatusCode::kInvalidArgument);
+  EXPECT_THAT(answer.status.message, HasSubstr("wait_timeout"));
+  EXPECT_EQ(Get("x").value.state, PlugState::kPendingAnnounce);
+}
+
+TEST_F(DeviceManagerTest, DetachThatOnlyValidatesLeavesTheDevice) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  DetachRequest request = Removal("x");
+  request.validate_only = true;
+  const Answer<DeviceRecord> answer = Detach(request);
+  ASSERT_TRUE(answer.status.ok());
+  EXPECT_EQ(answer.value.id, "x");
+  EXPECT_EQ(Get("x").value.state, PlugState::kPendingAnnounce);
+  EXPECT_TRUE(Detach(Removal("x")).status.ok()) << "not REMOVING";
+}
+
+TEST_F(DeviceManagerTest, DeviceThatIsOnItsWayToTheBusCannotBeDetached) {
+  Answer<DeviceRecord> attached;
+  Answer<DeviceRecord> detached;
+  manager_->Attach(Request("x"), attached.Take());
+  manager_->Detach(Removal("x"), detached.Take());
+  loop_.RunUntilIdle();
+  EXPECT_TRUE(attached.status.ok());
+  EXPECT_EQ(detached.status.code, StatusCode::kFailedPrecondition);
+  EXPECT_THAT(detached.status.message, HasSubstr("ATTACHING"));
+  EXPECT_EQ(Get("x").value.state, PlugState::kPendingAnnounce);
+}
+
+TEST_F(DeviceManagerTest, DetachThatTheBusRefusesMayBeTriedAgain) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  bus0_.RefuseNextUnplug(absl::InternalError("bus says no"));
+  const Answer<DeviceRecord> refused = Detach(Removal("x"));
+  EXPECT_EQ(refused.status.code, StatusCode::kInternal);
+  EXPECT_EQ(refused.status.message, "bus says no");
+  EXPECT_EQ(Get("x").value.state, PlugState::kPendingAnnounce);
+  EXPECT_TRUE(Detach(Removal("x")).status.ok());
+}
+
+TEST_F(DeviceManagerTest, ForcedDetachThatComesTooLateIsAnsweredAsGone) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  ASSERT_TRUE(Detach(Removal("x")).status.ok());
+  DetachRequest forced = Removal("x");
+  forced.options.forced = true;
+  Answer<DeviceRecord> answer;
+  manager_->Detach(forced, answer.Take());
+  bus0_.DriverLetsGo(0);  // its news waits behind the request
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(answer.arrived);
+  EXPECT_TRUE(answer.status.ok()) << answer.status.message;
+  EXPECT_EQ(answer.value.state, PlugState::kGone);
+  EXPECT_THAT(Ids(), IsEmpty());
+}
+
+TEST_F(DeviceManagerTest, LateAnswerOfADetachDoesNotTouchTheNextDevice) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  ASSERT_TRUE(Detach(Removal("x")).status.ok());
+  DetachRequest forced = Removal("x");
+  forced.options.forced = true;
+  Answer<DeviceRecord> late;
+  Answer<DeviceRecord> next;
+  manager_->Detach(forced, late.Take());
+  bus0_.DriverLetsGo(0);
+  manager_->Attach(Request("x"), next.Take());
+  loop_.RunUntilIdle();
+  EXPECT_EQ(late.value.state, PlugState::kGone);
+  ASSERT_TRUE(next.status.ok()) << next.status.message;
+  EXPECT_EQ(Get("x").value.state, PlugState::kPendingAnnounce);
+  EXPECT_TRUE(Detach(Removal("x")).status.ok()) << "not REMOVING";
+}
+
+TEST_F(DeviceManagerTest, RepeatedDetachGetsTheFirstAnswer) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  DetachRequest request = Removal("x");
+  request.request_id = "r1";
+  ASSERT_TRUE(Detach(request).status.ok());
+  const Answer<DeviceRecord> again = Detach(request);
+  EXPECT_TRUE(again.status.ok()) << again.status.message;
+  EXPECT_EQ(again.value.state, PlugState::kRemoving);
+}
+
 TEST_F(DeviceManagerTest, RepeatedRequestGetsTheFirstAnswer) {
   AttachRequest request = Request();
   request.request_id = "r1";
@@ -354,6 +444,27 @@ TEST_F(DeviceManagerTest, RequestThatFailedMayBeTriedAgain) {
   bus0_.RefuseNextPlug(absl::InternalError("bus says no"));
   EXPECT_FALSE(Attach(request).status.ok());
   EXPECT_TRUE(Attach(request).status.ok());
+}
+
+TEST_F(DeviceManagerTest, OldestAnswersAreForgotten) {
+  const auto attach = [&](size_t number) {
+    AttachRequest request = Request();
+    request.request_id = "r" + std::to_string(number);
+    return Attach(request);
+  };
+  for (size_t i = 0; i <= DeviceManager::kRememberedRequests; ++i) {
+    const Answer<DeviceRecord> answer = attach(i);
+    ASSERT_TRUE(answer.status.ok());
+    ASSERT_TRUE(Detach(Removal(answer.value.id)).status.ok());
+    bus0_.DriverLetsGo(answer.value.place.slot);
+    loop_.RunUntilIdle();
+  }
+  const int created = factory_.created;
+  EXPECT_TRUE(attach(DeviceManager::kRememberedRequests).status.ok());
+  EXPECT_TRUE(attach(1).status.ok());
+  EXPECT_EQ(factory_.created, created) << "answered from memory";
+  EXPECT_TRUE(attach(0).status.ok());
+  EXPECT_EQ(factory_.created, created + 1) << "taken for a new one";
 }
 
 TEST_F(DeviceManagerTest, WatcherSeesWhatIsThereAndEachChangeInOrder) {
@@ -421,6 +532,36 @@ TEST_F(DeviceManagerTest, FifosAreListedWithTheirReports) {
   EXPECT_EQ(answer.value[1].bus.fifo, 1u);
   EXPECT_EQ(answer.value[1].report.state, BusState::kBroken);
   EXPECT_EQ(answer.value[1].report.fault, "index out of range");
+}
+
+TEST_F(DeviceManagerTest, FifosOfAnUnknownFunctionAreAnError) {
+  Answer<std::vector<FifoRecord>> answer;
+  manager_->ListFifos("amp9", answer.Take());
+  loop_.RunUntilIdle();
+  EXPECT_EQ(answer.status.code, StatusCode::kInvalidArgument);
+  EXPECT_THAT(answer.status.message,
+              HasSubstr("no function \"amp9\"; known: amp0"));
+}
+
+TEST_F(DeviceManagerTest, BusWhoseLoopHasStoppedIsUnavailable) {
+  vmm::ManualEventLoop bus_loop;
+  FakeHotplugBus bus({"amp1", 0}, &bus_loop);
+  manager_ =
+      std::move(*DeviceManager::Create(&loop_, {&bus}, {&factory_}, nullptr));
+  Answer<DeviceRecord> attached;
+  manager_->Attach(Request("x"), attached.Take());
+  loop_.RunUntilIdle();
+  bus_loop.RunUntilIdle();
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(attached.status.ok());
+  bus_loop.Stop();
+
+  EXPECT_EQ(Detach(Removal("x")).status.code, StatusCode::kUnavailable);
+  EXPECT_EQ(Detach(Removal("x")).status.code, StatusCode::kUnavailable)
+      << "not REMOVING";
+  EXPECT_EQ(Attach(Request("y")).status.code, StatusCode::kUnavailable);
+  EXPECT_THAT(Ids(), ElementsAre("x"));
+  manager_.reset();  // before its bus
 }
 
 TEST_F(DeviceManagerTest, DriverThatFallsSilentIsAChangeOfEachDevice) {

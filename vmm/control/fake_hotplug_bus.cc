@@ -42,6 +42,9 @@ absl::Status FakeHotplugBus::Plug(uint32_t slot, uint64_t generation,
 absl::Status FakeHotplugBus::Unplug(uint32_t slot, uint64_t generation,
                                     const RemoveOptions& options,
                                     absl::AnyInvocable<void()> gone) {
+  if (!unplug_refusal_.ok()) {
+    return std::exchange(unplug_refusal_, absl::OkStatus());
+  }
   const auto it = slots_.find(slot);
   if (it == slots_.end() || it->second.report.generation != generation) {
     return absl::NotFoundError("no such device");
@@ -49,7 +52,10 @@ absl::Status FakeHotplugBus::Unplug(uint32_t slot, uint64_t generation,
   it->second.gone.push_back(std::move(gone));
   it->second.report.state = PlugState::kRemoving;
   last_forced_ = options.forced;
-  Report(slot);
+  // Never inside a call to the bus.
+  loop_->Post([this, slot] {
+    if (slots_.contains(slot)) Report(slot);
+  });
   return absl::OkStatus();
 }
 

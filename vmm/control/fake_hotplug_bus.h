@@ -83,6 +83,9 @@ class FakeHotplugBus final : public HotplugBus {
   void FallSilent();
 
   void RefuseNextPlug(absl::Status status) { refusal_ = std::move(status); }
+  void RefuseNextUnplug(absl::Status status) {
+    unplug_refusal_ = std::move(status);
+  }
   int resets() const { return resets_; }
   bool last_removal_was_forced() const { return last_forced_; }
 
@@ -103,6 +106,7 @@ class FakeHotplugBus final : public HotplugBus {
   std::map<uint32_t, Slot> slots_;
   BusReport bus_report_;
   absl::Status refusal_;
+  absl::Status unplug_refusal_;
   int resets_ = 0;
   bool last_forced_ = false;
 };
