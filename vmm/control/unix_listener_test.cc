@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <memory>
@@ -89,6 +91,51 @@ TEST_F(UnixListenerTest, PeersOfAnotherUserAreNotAllowed) {
   EXPECT_FALSE(UnixListener::IsAllowed(1000, 0));
 }
 
+TEST_F(UnixListenerTest, ConnectionOfAnotherUserIsClosed) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can be another user";
+  const auto listener = Listen();
+  ASSERT_THAT(listener.status(), IsOk());
+  // As if the modes of folder and socket kept nobody away.
+  ASSERT_EQ(chmod(folder_.c_str(), 0711), 0);
+  ASSERT_EQ(chmod(path_.c_str(), 0666), 0);
+  ASSERT_EQ(seteuid(65534), 0);
+  const vmm::UniqueFd peer = Connect();
+  ASSERT_EQ(seteuid(0), 0);
+  ASSERT_TRUE(peer.valid());
+  loop_->RunOnce(std::chrono::seconds(5));
+  EXPECT_TRUE(accepted_.empty());
+  char byte;
+  EXPECT_EQ(recv(peer.get(), &byte, 1, 0), 0) << "closed";
+
+  const vmm::UniqueFd own = Connect();
+  loop_->RunOnce(std::chrono::seconds(5));
+  EXPECT_EQ(accepted_.size(), 1u);
+}
+
+TEST_F(UnixListenerTest, WithoutADescriptorTheConnectionWaits) {
+  const auto listener = Listen();
+  ASSERT_THAT(listener.status(), IsOk());
+  const vmm::UniqueFd peer = Connect();
+  ASSERT_TRUE(peer.valid());
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  vmm::UniqueFd next(dup(peer.get()));
+  const rlimit none = {static_cast<rlim_t>(next.get()), before.rlim_max};
+  next.reset();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  loop_->RunOnce(std::chrono::seconds(5));
+  // The socket is still readable, and must not keep the loop busy.
+  const int idle = loop_->RunOnce(std::chrono::seconds(0));
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(idle, 0);
+  EXPECT_TRUE(accepted_.empty());
+
+  for (int i = 0; i < 3 && accepted_.empty(); ++i) {
+    loop_->RunOnce(std::chrono::seconds(5));
+  }
+  EXPECT_EQ(accepted_.size(), 1u);
+}
+
 TEST_F(UnixListenerTest, SecondListenerOnThePathIsRefused) {
   const auto first = Listen();
   ASSERT_THAT(first.status(), IsOk());
@@ -139,6 +186,16 @@ TEST_F(UnixListenerTest, PathThatIsTooLongIsInvalid) {
   EXPECT_THAT(Listen().status(), StatusIs(absl::StatusCode::kInvalidArgument));
   path_ = "";
   EXPECT_THAT(Listen().status(), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(UnixListenerTest, FileInPlaceOfAFolderIsNamed) {
+  const vmm::UniqueFd file(open(path_.c_str(), O_CREAT | O_WRONLY, 0600));
+  const std::string folder = path_;
+  path_ += "/control.sock";
+  const absl::Status status = Listen().status();
+  path_ = folder;
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_NE(std::string(status.message()).find(folder), std::string::npos);
 }
 
 TEST_F(UnixListenerTest, FolderThatIsMissingIsNamed) {
