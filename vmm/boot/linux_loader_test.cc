@@ -292,6 +292,35 @@ TEST_F(LinuxLoaderTest, InitrdThatDoesNotFitIsRefused) {
   EXPECT_OK(LoadLinux(BzImageFile(), fits, boot_, &dma_));
 }
 
+TEST_F(LinuxLoaderTest, MapThatIsTooLongForItsPlaceIsRefused) {
+  const MemoryMapEntry last = boot_.map.back();
+  boot_.map.resize(128, last);
+  EXPECT_OK(LoadLinux(BzImageFile(), {}, boot_, &dma_));
+  boot_.map.resize(129, last);
+  EXPECT_THAT(LoadLinux(BzImageFile(), {}, boot_, &dma_),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("a memory map of 129 entries")));
+  // 24 bytes each, from 0x8100 to the command line at 0x9000.
+  boot_.map.resize(160, last);
+  EXPECT_OK(LoadLinux(ElfFile().File(), {}, boot_, &dma_));
+  boot_.map.resize(161, last);
+  EXPECT_THAT(LoadLinux(ElfFile().File(), {}, boot_, &dma_),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("a memory map of 161 entries")));
+}
+
+TEST_F(LinuxLoaderTest, PlaceWithoutRamIsNamedWithWhatBelongsThere) {
+  ASSERT_OK_AND_ASSIGN(auto ram,
+                       MemoryBacking::CreateAnonymous(kRamBytes, "high"));
+  GuestMemory high;
+  ASSERT_OK(high.Add({.range = {{kMiB}, kRamBytes}, .backing = ram}));
+  DmaSpace dma(&high);
+  EXPECT_THAT(LoadLinux(BzImageFile(), {}, boot_, &dma),
+              StatusIs(absl::StatusCode::kOutOfRange,
+                       HasSubstr("no writable RAM for the command line at "
+                                 "[0x9000")));
+}
+
 TEST_F(LinuxLoaderTest, InitrdPlaceIsTheLastPossible) {
   ASSERT_OK_AND_ASSIGN(GuestAddress at, PlaceInitrd(1, {0x1000}, {0x3000}));
   EXPECT_EQ(at.value, 0x2000u);

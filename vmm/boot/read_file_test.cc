@@ -49,6 +49,30 @@ TEST(ReadFileTest, MissingFileIsNamed) {
       StatusIs(absl::StatusCode::kNotFound, HasSubstr("/no/such/file")));
 }
 
+TEST(ReadFileTest, FileThatMayNotBeReadIsPermissionDenied) {
+  const std::string path = NewFile("secret", "some bytes");
+  ASSERT_EQ(chmod(path.c_str(), 0), 0);
+  const uid_t user = geteuid();
+  if (user == 0) {  // who may read it anyway
+    ASSERT_EQ(seteuid(65534), 0);
+  }
+  const auto content = ReadFile(path, 10);
+  ASSERT_EQ(seteuid(user), 0);
+  EXPECT_THAT(content,
+              StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr(path)));
+  unlink(path.c_str());
+}
+
+TEST(ReadFileTest, PathThatLeadsNowhereIsNamedWithItsReason) {
+  const std::string path = ::testing::TempDir() + "/loop";
+  unlink(path.c_str());
+  ASSERT_EQ(symlink(path.c_str(), path.c_str()), 0);
+  EXPECT_THAT(ReadFile(path, 10),
+              StatusIs(absl::StatusCode::kInternal,
+                       HasSubstr(path + ": Too many levels")));
+  unlink(path.c_str());
+}
+
 TEST(ReadFileTest, FolderIsRefused) {
   EXPECT_THAT(ReadFile(::testing::TempDir(), 10),
               StatusIs(absl::StatusCode::kInvalidArgument));
