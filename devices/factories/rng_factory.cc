@@ -1,5 +1,6 @@
 #include "devices/factories/rng_factory.h"
 
+#include <chrono>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -13,7 +14,7 @@ namespace {
 using control::v1alpha1::RngConfig;
 
 // Longer ones would stop the guest's requests for good, for all it can tell.
-constexpr int64_t kMaxPeriodSeconds = 3600;
+constexpr std::chrono::seconds kMaxPeriod = std::chrono::hours(1);
 
 absl::StatusOr<virtio::RngOptions> Parse(const control::DeviceConfig& config) {
   RngConfig message;
@@ -28,14 +29,19 @@ absl::StatusOr<virtio::RngOptions> Parse(const control::DeviceConfig& config) {
           "device.rng.period: has a meaning only with max_bytes_per_period");
     }
     const google::protobuf::Duration& period = message.period();
-    if (period.seconds() < 0 || period.seconds() > kMaxPeriodSeconds ||
-        period.nanos() < 0 || period.nanos() > 999'999'999 ||
-        (period.seconds() == 0 && period.nanos() == 0)) {
+    // Before the sum, which could overflow.
+    const bool in_range = period.seconds() >= 0 &&
+                          period.seconds() <= kMaxPeriod.count() &&
+                          period.nanos() >= 0 && period.nanos() <= 999'999'999;
+    if (in_range) {
+      options.period = std::chrono::seconds(period.seconds()) +
+                       std::chrono::nanoseconds(period.nanos());
+    }
+    if (!in_range || options.period <= vmm::Duration(0) ||
+        options.period > kMaxPeriod) {
       return absl::InvalidArgumentError(
           "device.rng.period: must be above 0 and at most 1 hour");
     }
-    options.period = std::chrono::seconds(period.seconds()) +
-                     std::chrono::nanoseconds(period.nanos());
   }
   return options;
 }

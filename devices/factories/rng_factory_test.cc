@@ -46,6 +46,18 @@ TEST(RngFactoryTest, EachDeviceGetsASourceOfItsOwn) {
   EXPECT_EQ(made, 2);
 }
 
+TEST(RngFactoryTest, PeriodMayLastFromANanosecondToAnHour) {
+  vmm::ManualEventLoop loop;
+  RngFactory factory;
+  RngConfig config;
+  config.set_max_bytes_per_period(1);
+  config.mutable_period()->set_nanos(1);
+  EXPECT_TRUE(factory.Create(Serialized(config), {&loop}).ok());
+  config.mutable_period()->set_nanos(0);
+  config.mutable_period()->set_seconds(3600);
+  EXPECT_TRUE(factory.Create(Serialized(config), {&loop}).ok());
+}
+
 TEST(RngFactoryTest, WrongFieldsAreNamedBeforeAnythingIsMade) {
   int made = 0;
   RngFactory factory([&made] {
@@ -67,6 +79,10 @@ TEST(RngFactoryTest, WrongFieldsAreNamedBeforeAnythingIsMade) {
   EXPECT_THAT(error(Serialized(bad_period)), HasSubstr("must be above 0"));
   bad_period.mutable_period()->set_seconds(INT64_MAX);
   EXPECT_THAT(error(Serialized(bad_period)), HasSubstr("must be above 0"));
+
+  bad_period.mutable_period()->set_seconds(3600);
+  bad_period.mutable_period()->set_nanos(1);
+  EXPECT_THAT(error(Serialized(bad_period)), HasSubstr("at most 1 hour"));
 
   EXPECT_THAT(error({factory.type_name(), "\xff"}),
               HasSubstr("not a valid RngConfig"));
