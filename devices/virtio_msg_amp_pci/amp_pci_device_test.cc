@@ -52,6 +52,7 @@ TEST_F(AmpPciDeviceCreateTest, NamesTheFieldThatIsOutOfRange) {
               invalid("max_packets_per_wakeup"));
   EXPECT_THAT(Create({.max_packets_per_wakeup = 1u << 20}),
               invalid("max_packets_per_wakeup"));
+  EXPECT_THAT(Create({.ping = {.timeout = vmm::Duration(0)}}), invalid("ping"));
   EXPECT_THAT(Create({.id = ""}), invalid("id"));
   EXPECT_THAT(Create({.id = "amp/0"}), invalid("id"));
 }

@@ -1,5 +1,6 @@
 #include "devices/virtio_msg_amp_pci/channel_bus.h"
 
+#include <array>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -135,6 +136,7 @@ TEST_F(ChannelBusTest, UnplugsTheGenerationThatWasMeant) {
   EXPECT_FALSE(gone) << "not inside the call";
   m_.loop.AdvanceTime(std::chrono::seconds(20));
   EXPECT_TRUE(gone);
+  EXPECT_EQ(bus_->slot_report(3).state, PlugState::kGone);
   EXPECT_THAT(bus_->Plug(3, 6, Dummy()), IsOk());
 }
 
@@ -172,6 +174,39 @@ TEST_F(ChannelBusTest, ReportsTheStatusThatTheDriverWrites) {
   m_.guest->Send(1, RawSetStatus(3, 2, 3));
   m_.Run(1);
   EXPECT_EQ(reports_.size(), before);
+}
+
+TEST_F(ChannelBusTest, ReportsWhatAilsADevice) {
+  Enumerate();
+  auto made =
+      std::make_unique<virtio::DummyDevice>(virtio::DummyOptions{}, &m_.loop);
+  virtio::DummyDevice* const device = made.get();
+  ASSERT_THAT(
+      bus_->Plug(3, 5, std::make_unique<VirtioPluggable>(std::move(made))),
+      IsOk());
+  m_.Run(1);
+  const std::array<uint8_t, 12> version_1 = {1, 0, 0, 0, 1, 0,
+                                             0, 0, 1, 0, 0, 0};
+  m_.guest->Send(1, RawSetStatus(3, 1, 3));
+  m_.guest->Send(1, RawMessage(0, 0x04, 3, 2, version_1));
+  m_.guest->Send(1, RawSetStatus(3, 3, 0xB));
+  m_.guest->Send(1, RawSetStatus(3, 4, 0xF));
+  m_.loop.AdvanceTime(std::chrono::seconds(1));
+  ASSERT_EQ(bus_->slot_report(3).driver_status, 0xFu);
+  EXPECT_EQ(bus_->slot_report(3).health, control::Health::kOk);
+
+  device->SetBackendFailing(true);
+  m_.loop.RunUntilIdle();
+  EXPECT_EQ(reports_.back().second.health, control::Health::kBackendFailed);
+  EXPECT_EQ(reports_.back().second.health_reason, "dummy back end failed");
+  device->SetBackendFailing(false);
+  m_.loop.RunUntilIdle();
+  EXPECT_EQ(reports_.back().second.health, control::Health::kOk);
+  device->Break("a test");
+  m_.loop.RunUntilIdle();
+  EXPECT_EQ(reports_.back().second.health, control::Health::kNeedsReset);
+  EXPECT_EQ(reports_.back().second.health_reason, "a test");
+  EXPECT_EQ(reports_.back().first, 3u);
 }
 
 TEST_F(ChannelBusTest, NamesItsCounters) {

@@ -109,7 +109,6 @@ class FifoChannel final : private msg::MessageLink {
   void ResetFifo();
 
   msg::MessageBus& bus() { return bus_; }
-  const msg::MessageBus& bus() const { return bus_; }
   FifoState state() const { return fifo_->state(); }
   FifoFault fault() const { return fifo_->fault(); }
 

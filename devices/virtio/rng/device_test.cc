@@ -234,6 +234,19 @@ TEST_F(RngDeviceTest, BufferThatGoesAwayInTheMiddleAsksForAReset) {
   EXPECT_EQ(notifier_.needs_reset().size(), 1u);
 }
 
+TEST_F(RngDeviceTest, QueueThatGoesAwayUnderAFailedRequestAsksForAReset) {
+  source_.hold = true;
+  Activate();
+  Request(10);
+  source_.fail = true;
+  memory_.RemoveRam();
+  source_.Release();
+  ASSERT_EQ(notifier_.needs_reset().size(), 1u);
+  EXPECT_EQ(notifier_.needs_reset()[0],
+            QueueFaultName(QueueFault::kRingOutsideMemory));
+  EXPECT_EQ(device_->stats().failed, 0u) << "the driver was not told";
+}
+
 TEST_F(RngDeviceTest, BrokenDeviceCanBeQuiescedAndWorksAfterAReset) {
   Activate();
   driver_.SetAvailIdx(1000);

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <set>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -456,8 +458,14 @@ TEST(FifoTest, NamesStatesAndFaults) {
   EXPECT_EQ(FifoStateName(FifoState::kRunning), "RUNNING");
   EXPECT_EQ(FifoStateName(FifoState::kWaiting), "WAITING");
   EXPECT_EQ(FifoStateName(FifoState::kBroken), "BROKEN");
-  EXPECT_NE(FifoFaultName(FifoFault::kIndexOutOfRange),
-            FifoFaultName(FifoFault::kOwnIndexChanged));
+  std::set<std::string_view> names;
+  for (const FifoFault fault :
+       {FifoFault::kNone, FifoFault::kIndexOutOfRange,
+        FifoFault::kOwnIndexChanged, FifoFault::kOwnStateChanged,
+        FifoFault::kUnknownState}) {
+    EXPECT_TRUE(names.insert(FifoFaultName(fault)).second)
+        << FifoFaultName(fault);
+  }
 }
 
 }  // namespace
