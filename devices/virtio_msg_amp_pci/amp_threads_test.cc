@@ -15,6 +15,9 @@
 #include "devices/virtio/rng/backend.h"
 #include "devices/virtio/rng/device.h"
 #include "devices/virtio_msg_amp_pci/amp_pci_device.h"
+#include "devices/virtio_msg_amp_pci/testing/layout_driver.h"
+#include "devices/virtio_msg_amp_pci/testing/live_driver.h"
+#include "devices/virtio_msg_amp_pci/testing/loop_thread.h"
 #include "devices/virtio_msg_amp_pci/testing/raw_guest.h"
 #include "devices/virtio_msg_amp_pci/virtio_pluggable.h"
 #include "gmock/gmock.h"
@@ -27,7 +30,6 @@
 #include "guest/driver/window_fifo.h"
 #include "vmm/base/check.h"
 #include "vmm/bus/dispatch_bus.h"
-#include "vmm/event/epoll_event_loop.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/pci/pci_host_bridge.h"
 #include "vmm/testing/fake_interrupt_controller.h"
@@ -35,31 +37,6 @@
 
 namespace vmsg::amp {
 namespace {
-
-// A loop that runs on its thread from Start() until Stop().
-class LoopThread {
- public:
-  LoopThread() {
-    auto loop = vmm::EpollEventLoop::Create();
-    VMSG_CHECK(loop.ok());
-    loop_ = *std::move(loop);
-  }
-  ~LoopThread() { Stop(); }
-
-  vmm::EpollEventLoop* loop() { return loop_.get(); }
-  void Start() {
-    thread_ = std::thread([this] { loop_->Run(); });
-  }
-  void Stop() {
-    if (!thread_.joinable()) return;
-    loop_->Stop();
-    thread_.join();
-  }
-
- private:
-  std::unique_ptr<vmm::EpollEventLoop> loop_;
-  std::thread thread_;
-};
 
 uint64_t Fnv(uint64_t digest, std::span<const std::byte> bytes) {
   for (const std::byte byte : bytes) {
@@ -127,11 +104,9 @@ struct DrivenFifo {
 class AmpThreadsTest : public testing::TestWithParam<FifoLayout> {};
 
 INSTANTIATE_TEST_SUITE_P(Layouts, AmpThreadsTest,
-                         testing::Values(FifoLayout::kSpsc,
-                                         FifoLayout::kShmemV1),
+                         testing::ValuesIn(kAllLayouts),
                          [](const auto& layout) {
-                           return layout.param == FifoLayout::kSpsc ? "Spsc"
-                                                                    : "ShmemV1";
+                           return LayoutTestName(layout.param);
                          });
 
 TEST_P(AmpThreadsTest, EveryFifoOfTwoFunctionsWorksAtOnce) {
@@ -235,11 +210,12 @@ TEST_P(AmpThreadsTest, EveryFifoOfTwoFunctionsWorksAtOnce) {
 
 // --- Drivers that come and go while the loop is at work. ---
 
-class DriverChangeThreadsTest : public testing::Test {
+class DriverChangeThreadsTest : public testing::TestWithParam<FifoLayout> {
  protected:
   DriverChangeThreadsTest() {
-    auto device = AmpPciDevice::Create({.num_fifos = 1}, &memory_,
-                                       {loop_.loop()}, nullptr);
+    auto device =
+        AmpPciDevice::Create({.num_fifos = 1, .fifo_layout = GetParam()},
+                             &memory_, {loop_.loop()}, nullptr);
     VMSG_CHECK(device.ok());
     device_ = *std::move(device);
     guest_.emplace(device_.get(), &mmio_, &interrupts_);
@@ -256,15 +232,23 @@ class DriverChangeThreadsTest : public testing::Test {
   // last answer. Every answer that it sees has to be its own.
   void LiveADriversLife(uint16_t life, uint32_t count,
                         std::optional<uint32_t> spins) {
-    guest_->Attach(0);
-    // What the driver before was sent, and did not take.
-    guest_->TakeAll(0);
-    guest_->SetBusMaster(true);
+    LiveDriver driver(&*guest_, 0);
+    if (GetParam() == FifoLayout::kSpsc) {
+      // What the driver before was sent, and did not take, before the device
+      // may send again.
+      ASSERT_TRUE(driver.Attach());
+      while (driver.Take().has_value()) {
+      }
+      guest_->SetBusMaster(true);
+    } else {
+      guest_->SetBusMaster(true);
+      ASSERT_TRUE(driver.Attach());
+    }
     const auto deadline =
         std::chrono::steady_clock::now() + std::chrono::seconds(60);
     for (uint32_t i = 0; i < count; ++i) {
       // Full until the loop has skipped the packets of the driver before.
-      while (!guest_->Put(0, RawPing(life, i))) {
+      while (!driver.Put(RawPing(life, i))) {
         ASSERT_LT(std::chrono::steady_clock::now(), deadline) << i;
       }
     }
@@ -272,7 +256,7 @@ class DriverChangeThreadsTest : public testing::Test {
     uint32_t answers = 0;
     for (uint32_t i = 0; spins.has_value() ? i < *spins : answers < count;
          ++i) {
-      while (const std::optional<Bytes> packet = guest_->Take(0)) {
+      while (const std::optional<Bytes> packet = driver.Take()) {
         ASSERT_EQ(TokenOf(*packet), life) << "an answer to another driver";
         ASSERT_EQ(PayloadWord(*packet, 0), answers);
         ++answers;
@@ -284,14 +268,30 @@ class DriverChangeThreadsTest : public testing::Test {
     }
   }
 
-  // Looks at the indices of the device for a while.
-  void ExpectDeviceToLeaveTheWindowAlone(uint32_t head, uint32_t tail) {
+  // The words of the window that the device writes, besides packets.
+  std::array<uint32_t, 2> DeviceWords() {
+    switch (GetParam()) {
+      case FifoLayout::kSpsc:
+        break;
+      case FifoLayout::kShmemV1:
+      case FifoLayout::kShmemV1Packed:
+        // Its queue head. amp-pci-device, 3.2.
+        return {guest_->Index(0, 0x1040), guest_->Index(0, 0x1044)};
+    }
+    return {guest_->Index(0, RawGuest::kDeviceHead),
+            guest_->Index(0, RawGuest::kDriverTail)};
+  }
+  // Looks at them for a while.
+  void ExpectDeviceToLeaveTheWindowAlone(const std::array<uint32_t, 2>& words) {
     for (uint32_t i = 0; i < 500; ++i) {
-      ASSERT_EQ(guest_->Index(0, RawGuest::kDeviceHead), head) << i;
-      // The packets of the driver that is gone are skipped at some time.
-      const uint32_t now = guest_->Index(0, RawGuest::kDriverTail);
-      ASSERT_TRUE(now == tail || now == guest_->Index(0, RawGuest::kDriverHead))
-          << now;
+      const std::array<uint32_t, 2> now = DeviceWords();
+      ASSERT_EQ(now[0], words[0]) << i;
+      // Without a handshake the packets of the driver that is gone are skipped
+      // at some time.
+      ASSERT_TRUE(now[1] == words[1] ||
+                  (GetParam() == FifoLayout::kSpsc &&
+                   now[1] == guest_->Index(0, RawGuest::kDriverHead)))
+          << now[1];
     }
   }
 
@@ -304,7 +304,10 @@ class DriverChangeThreadsTest : public testing::Test {
     LiveADriversLife(life, count, spins);
   }
 
-  static constexpr uint16_t kLives = 4000;
+  // A handshake takes turns with the loop's thread.
+  uint16_t lives() const {
+    return GetParam() == FifoLayout::kSpsc ? 4000 : 200;
+  }
 
   std::minstd_rand random_{1};
   LoopThread loop_;
@@ -315,25 +318,33 @@ class DriverChangeThreadsTest : public testing::Test {
   std::optional<RawGuest> guest_;
 };
 
-TEST_F(DriverChangeThreadsTest, NoAnswerReachesTheNextDriver) {
-  for (uint16_t life = 1; life <= kLives; ++life) {
+INSTANTIATE_TEST_SUITE_P(Layouts, DriverChangeThreadsTest,
+                         testing::ValuesIn(kAllLayouts),
+                         [](const auto& layout) {
+                           return LayoutTestName(layout.param);
+                         });
+
+TEST_P(DriverChangeThreadsTest, NoAnswerReachesTheNextDriver) {
+  for (uint16_t life = 1; life <= lives(); ++life) {
     ASSERT_NO_FATAL_FAILURE(LiveALife(life));
     guest_->SetBusMaster(false);
-    const uint32_t head = guest_->Index(0, RawGuest::kDeviceHead);
-    const uint32_t tail = guest_->Index(0, RawGuest::kDriverTail);
+    const std::array<uint32_t, 2> words = DeviceWords();
     if (life % 2 == 0) {
-      ASSERT_NO_FATAL_FAILURE(ExpectDeviceToLeaveTheWindowAlone(head, tail));
+      ASSERT_NO_FATAL_FAILURE(ExpectDeviceToLeaveTheWindowAlone(words));
     }
   }
   EXPECT_EQ(device_->fifo_counters(0).breaks.value(), 0u);
 }
 
-TEST_F(DriverChangeThreadsTest, ResetLeavesNothingThatIsWrittenLater) {
-  for (uint16_t life = 1; life <= kLives; ++life) {
+TEST_P(DriverChangeThreadsTest, ResetLeavesNothingThatIsWrittenLater) {
+  // Zeroes, but for a queue head's magic.
+  const std::array<uint32_t, 2> initial = {
+      GetParam() == FifoLayout::kSpsc ? 0u : 0x514Fu, 0u};
+  for (uint16_t life = 1; life <= lives(); ++life) {
     ASSERT_NO_FATAL_FAILURE(LiveALife(life));
     device_->Reset();
     if (life % 2 == 0) {
-      ASSERT_NO_FATAL_FAILURE(ExpectDeviceToLeaveTheWindowAlone(0, 0));
+      ASSERT_NO_FATAL_FAILURE(ExpectDeviceToLeaveTheWindowAlone(initial));
     }
     guest_->PlaceBars();
     guest_->EnableInterrupts();
