@@ -282,6 +282,22 @@ TEST_F(DeviceManagerTest, DetachWaitsUntilTheDeviceIsGone) {
   EXPECT_EQ(answer.value.state, PlugState::kGone);
 }
 
+TEST_F(DeviceManagerTest, DetachThatWaitsIsNotAnsweredByDriverOk) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  DetachRequest request = Removal("x");
+  request.wait_timeout = std::chrono::seconds(5);
+  Answer<DeviceRecord> answer;
+  manager_->Detach(request, answer.Take());
+  loop_.RunUntilIdle();
+  bus0_.DriverWrites(0, 15);  // it was about to when it was told
+  loop_.RunUntilIdle();
+  EXPECT_FALSE(answer.arrived);
+  bus0_.DriverLetsGo(0);
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(answer.arrived);
+  EXPECT_EQ(answer.value.state, PlugState::kGone);
+}
+
 TEST_F(DeviceManagerTest, SecondDetachSaysRemovingUnlessItForces) {
   ASSERT_TRUE(Attach(Request("x")).status.ok());
   ASSERT_TRUE(Detach(Removal("x")).status.ok());
