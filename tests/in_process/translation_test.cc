@@ -165,8 +165,7 @@ TEST_P(TranslationTest, DeviceWhoseMemoryIsUnmappedNeedsAResetAndNoOtherDoes) {
   };
   ASSERT_TRUE(iommu.Unmap(pages).ok());
   EXPECT_EQ(victim.Read(), Error::kNeedsReset);
-  EXPECT_EQ(machine.slot_report(0, 0, 0).health,
-            control::Health::kNeedsReset);
+  EXPECT_EQ(machine.slot_report(0, 0, 0).health, control::Health::kNeedsReset);
   EXPECT_EQ(other.Read(), Error::kNone);
 
   EXPECT_EQ(victim.device().Reset(), Error::kNone);

@@ -8,8 +8,8 @@
 
 namespace vmsg::vmm {
 
-// A guest-physical byte address; of a device behind a DmaTranslator, one that it
-// translates to such. Never a host pointer, never a port number.
+// A guest-physical byte address; of a device behind a DmaTranslator, one that
+// it translates to such. Never a host pointer, never a port number.
 struct GuestAddress {
   uint64_t value = 0;
 

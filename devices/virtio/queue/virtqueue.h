@@ -39,8 +39,8 @@ class Virtqueue;
 // A request of the driver: readable segments, then writable ones. All of them
 // lay in guest memory of the right kind when the chain was popped, as far as
 // DmaSpace::Check() looks; memory can go away later, so each transfer still has
-// a result. The descriptors were copied: the guest can't change a chain that the
-// device holds.
+// a result. The descriptors were copied: the guest can't change a chain that
+// the device holds.
 //
 // Move-only, and owed: it has to go back through Virtqueue::Complete exactly
 // once, unless the queue is reset or destroyed first, which forgives it. A
