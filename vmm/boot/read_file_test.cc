@@ -15,6 +15,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
+constexpr uid_t kOtherUser = 65534;
+
 std::string NewFile(const std::string& name, const std::string& content) {
   const std::string path = ::testing::TempDir() + "/" + name;
   std::FILE* const file = std::fopen(path.c_str(), "w");
@@ -53,8 +55,9 @@ TEST(ReadFileTest, FileThatMayNotBeReadIsPermissionDenied) {
   const std::string path = NewFile("secret", "some bytes");
   ASSERT_EQ(chmod(path.c_str(), 0), 0);
   const uid_t user = geteuid();
-  if (user == 0) {  // who may read it anyway
-    ASSERT_EQ(seteuid(65534), 0);
+  // Root may read it anyway.
+  if (user == 0 && seteuid(kOtherUser) != 0) {
+    GTEST_SKIP() << "only root is here";
   }
   const auto content = ReadFile(path, 10);
   ASSERT_EQ(seteuid(user), 0);
