@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -93,6 +94,17 @@ class AccessPlatformTest : public testing::Test {
     harness_->Ask(SetDriverFeaturesRequest(kDev, 0, {0, high_features}));
     return harness_->Ask(SetStatusRequest(kDev, kFeaturesOk)).u32(0);
   }
+  // The device runs with a queue whose addresses are the translator's.
+  std::unique_ptr<FakeDriverQueue> StartTranslated() {
+    EXPECT_EQ(Negotiate(kVersion1 | kPlatform), kFeaturesOk);
+    auto queue = std::make_unique<FakeDriverQueue>(
+        &harness_->memory(),
+        vmm::GuestAddress{kShift + BusHarness::QueuePlace(kDev, 0).desc.value},
+        8, /*event_idx=*/false, &driver_map_);
+    SetQueue(queue->config());
+    EXPECT_EQ(harness_->Ask(SetStatusRequest(kDev, kRunning)).u32(0), kRunning);
+    return queue;
+  }
   // An echo request with its buffers at `shift`, in the driver's own words.
   std::optional<uint16_t> AddEcho(FakeDriverQueue* queue, uint64_t shift) {
     return queue->Add(std::vector<FakeDriverQueue::Buffer>{
@@ -130,19 +142,14 @@ TEST(AccessPlatformOfferTest, IsNotOfferedWithoutATranslator) {
 
 TEST_F(AccessPlatformTest, DriversAddressesAreTheTranslators) {
   Create();
-  ASSERT_EQ(Negotiate(kVersion1 | kPlatform), kFeaturesOk);
-  FakeDriverQueue queue(&harness_->memory(),
-                        {kShift + BusHarness::QueuePlace(kDev, 0).desc.value},
-                        8, /*event_idx=*/false, &driver_map_);
-  SetQueue(queue.config());
-  ASSERT_EQ(harness_->Ask(SetStatusRequest(kDev, kRunning)).u32(0), kRunning);
+  const std::unique_ptr<FakeDriverQueue> queue = StartTranslated();
   for (int i = 0; i < 20; ++i) {
-    const std::optional<uint16_t> id = AddEcho(&queue, kShift);
+    const std::optional<uint16_t> id = AddEcho(queue.get(), kShift);
     ASSERT_TRUE(id.has_value());
     const std::vector<Received> got = harness_->Send(AvailEvent(kDev, 0));
     ASSERT_EQ(got.size(), 1u);
     EXPECT_TRUE(got[0].is_used_event());
-    EXPECT_EQ(queue.TakeUsed(), (FakeDriverQueue::Used{*id, 4}));
+    EXPECT_EQ(queue->TakeUsed(), (FakeDriverQueue::Used{*id, 4}));
   }
 }
 
@@ -157,13 +164,8 @@ TEST_F(AccessPlatformTest, GuestPhysicalQueueIsUnusable) {
 
 TEST_F(AccessPlatformTest, GuestPhysicalBufferNeedsAReset) {
   Create();
-  ASSERT_EQ(Negotiate(kVersion1 | kPlatform), kFeaturesOk);
-  FakeDriverQueue queue(&harness_->memory(),
-                        {kShift + BusHarness::QueuePlace(kDev, 0).desc.value},
-                        8, /*event_idx=*/false, &driver_map_);
-  SetQueue(queue.config());
-  ASSERT_EQ(harness_->Ask(SetStatusRequest(kDev, kRunning)).u32(0), kRunning);
-  ASSERT_TRUE(AddEcho(&queue, 0).has_value());
+  const std::unique_ptr<FakeDriverQueue> queue = StartTranslated();
+  ASSERT_TRUE(AddEcho(queue.get(), 0).has_value());
   harness_->Send(AvailEvent(kDev, 0));
   EXPECT_EQ(harness_->Status(kDev), kRunning | kNeedsReset);
 }
@@ -216,21 +218,16 @@ TEST_F(AccessPlatformTest, QueueThatIsUnmappedBeforeTheStartNeedsAReset) {
 
 TEST_F(AccessPlatformTest, QueueThatIsUnmappedInUseNeedsAReset) {
   Create();
-  ASSERT_EQ(Negotiate(kVersion1 | kPlatform), kFeaturesOk);
-  FakeDriverQueue queue(&harness_->memory(),
-                        {kShift + BusHarness::QueuePlace(kDev, 0).desc.value},
-                        8, /*event_idx=*/false, &driver_map_);
-  SetQueue(queue.config());
-  ASSERT_EQ(harness_->Ask(SetStatusRequest(kDev, kRunning)).u32(0), kRunning);
+  const std::unique_ptr<FakeDriverQueue> queue = StartTranslated();
   map_.Clear();
-  ASSERT_TRUE(AddEcho(&queue, kShift).has_value());
+  ASSERT_TRUE(AddEcho(queue.get(), kShift).has_value());
   harness_->Send(AvailEvent(kDev, 0));
   EXPECT_EQ(harness_->Status(kDev), kRunning | kNeedsReset);
-  EXPECT_FALSE(queue.TakeUsed().has_value());
+  EXPECT_FALSE(queue->TakeUsed().has_value());
   // A reset mends it, and the mapping.
   MapAll(&map_);
   ASSERT_EQ(Negotiate(kVersion1 | kPlatform), kFeaturesOk);
-  SetQueue(queue.config());
+  SetQueue(queue->config());
   EXPECT_EQ(harness_->Ask(SetStatusRequest(kDev, kRunning)).u32(0), kRunning);
 }
 
