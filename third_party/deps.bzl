@@ -16,8 +16,8 @@ load("//third_party:pkg_config.bzl", "pkg_config_repository")
 _RULES = "/usr/share/bazel/rules/"
 _TOOLS = "/usr/share/bazel/tools/"
 
-# To load the 58 shared libraries of gRPC takes three quarters of the time from exec
-# to the first instruction of a guest. The three are linked one way, all of them:
+# To load the 58 shared libraries of gRPC takes more than half of the time from exec
+# to the first line of a guest that needs no KVM. The three are linked one way, all of them:
 # a program with Abseil's archives and a gRPC that loads Abseil has two Abseils.
 _STATIC = True
 
