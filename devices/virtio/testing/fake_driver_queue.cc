@@ -2,8 +2,6 @@
 
 #include <atomic>
 
-#include "vmm/base/check.h"
-
 namespace vmsg::virtio {
 namespace {
 
@@ -11,12 +9,12 @@ constexpr uint64_t AlignUp(uint64_t value, uint64_t align) {
   return (value + align - 1) / align * align;
 }
 
-vmm::GuestAddress At(vmm::GuestAddress start, uint64_t offset) {
-  return {start.value + offset};
+uint64_t DriverOffset(uint32_t size) {
+  return AlignUp(SplitDescBytes(size), 64);
 }
 
-void MustBeOk(vmm::DmaResult result) {
-  VMSG_CHECK(result == vmm::DmaResult::kOk, "the test's memory is there");
+uint64_t DeviceOffset(uint32_t size) {
+  return DriverOffset(size) + AlignUp(SplitDriverBytes(size), 64);
 }
 
 uint16_t FlagsOf(const FakeDriverQueue::Buffer& buffer, bool last) {
@@ -27,25 +25,21 @@ uint16_t FlagsOf(const FakeDriverQueue::Buffer& buffer, bool last) {
 }  // namespace
 
 uint64_t FakeDriverQueue::BytesNeeded(uint32_t size) {
-  return AlignUp(SplitDescBytes(size), 64) +
-         AlignUp(SplitDriverBytes(size), 64) +
-         AlignUp(SplitDeviceBytes(size), 64);
+  return DeviceOffset(size) + AlignUp(SplitDeviceBytes(size), 64);
 }
 
 FakeDriverQueue::FakeDriverQueue(const vmm::GuestMemory* memory,
                                  vmm::GuestAddress base, uint32_t size,
                                  bool event_idx, vmm::DmaTranslator* translator)
-    : dma_(memory, /*gate=*/nullptr, translator),
-      event_idx_(event_idx),
+    : FakeDriver(memory,
+                 {.size = size,
+                  .desc = base,
+                  .driver = At(base, DriverOffset(size)),
+                  .device = At(base, DeviceOffset(size))},
+                 BytesNeeded(size), event_idx, translator),
       next_(size),
       chains_(size),
       free_count_(size) {
-  config_.size = size;
-  config_.desc = base;
-  config_.driver = At(base, AlignUp(SplitDescBytes(size), 64));
-  config_.device = At(config_.driver, AlignUp(SplitDriverBytes(size), 64));
-  const std::vector<std::byte> zeros(BytesNeeded(size));
-  MustBeOk(dma_.Write(base, zeros));
   for (uint32_t i = 0; i < size; ++i) next_[i] = static_cast<uint16_t>(i + 1);
 }
 
@@ -174,8 +168,21 @@ void FakeDriverQueue::WriteDescriptor(uint16_t index,
 
 void FakeDriverQueue::WriteDescriptorAt(vmm::GuestAddress table, uint64_t index,
                                         const Descriptor& descriptor) {
-  MustBeOk(dma_.Write(At(table, kDescriptorBytes * index),
-                      EncodeDescriptor(descriptor)));
+  Write(At(table, kDescriptorBytes * index), EncodeDescriptor(descriptor));
+}
+
+void FakeDriverQueue::WriteRaw(vmm::GuestAddress table, uint64_t index,
+                               const RawDescriptor& descriptor) {
+  WriteDescriptorAt(table, index,
+                    {.address = descriptor.address,
+                     .length = descriptor.length,
+                     .flags = descriptor.flags});
+}
+
+void FakeDriverQueue::PublishRaw(const RawDescriptor& descriptor) {
+  const uint16_t head = free_count_ == 0 ? uint16_t{0} : free_head_;
+  WriteRaw(config_.desc, head, descriptor);
+  Publish(head);
 }
 
 void FakeDriverQueue::SetAvailEntry(uint16_t slot, uint16_t head) {
@@ -217,24 +224,11 @@ uint16_t FakeDriverQueue::AvailEvent() {
 
 FakeDriverQueue::Used FakeDriverQueue::UsedEntry(uint16_t slot) {
   UsedEntryBytes bytes;
-  MustBeOk(dma_.Read(
-      At(config_.device, kUsedRing + kUsedEntryBytes * (slot % config_.size)),
-      bytes));
+  Read(At(config_.device, kUsedRing + kUsedEntryBytes * (slot % config_.size)),
+       bytes);
   const std::span<const std::byte, kUsedEntryBytes> all(bytes);
   return {.id = LoadLittle<uint32_t>(all.subspan<0, 4>()),
           .length = LoadLittle<uint32_t>(all.subspan<4, 4>())};
-}
-
-uint16_t FakeDriverQueue::Load(vmm::GuestAddress area, uint64_t offset,
-                               std::memory_order order) {
-  uint16_t value = 0;
-  MustBeOk(dma_.Load16(At(area, offset), order, &value));
-  return value;
-}
-
-void FakeDriverQueue::Store(vmm::GuestAddress area, uint64_t offset,
-                            uint16_t value, std::memory_order order) {
-  MustBeOk(dma_.Store16(At(area, offset), value, order));
 }
 
 }  // namespace vmsg::virtio

@@ -1,8 +1,4 @@
-// FakeDriverQueue: the driver side of a split virtqueue, for tests, fuzzers and
-// benchmarks of the device side.
-//
-// It makes correct chains, and, by its raw functions, anything else that a
-// guest can put into memory.
+// FakeDriverQueue: the driver side of a split virtqueue.
 
 #ifndef VMSG_DEVICES_VIRTIO_TESTING_FAKE_DRIVER_QUEUE_H_
 #define VMSG_DEVICES_VIRTIO_TESTING_FAKE_DRIVER_QUEUE_H_
@@ -13,40 +9,23 @@
 #include <span>
 #include <vector>
 
-#include "devices/virtio/queue/virtqueue.h"
 #include "devices/virtio/queue/virtqueue_layout.h"
+#include "devices/virtio/testing/fake_driver.h"
 #include "vmm/base/guest_address.h"
-#include "vmm/memory/dma_space.h"
 #include "vmm/memory/dma_translator.h"
 #include "vmm/memory/guest_memory.h"
 
 namespace vmsg::virtio {
 
-// Threads: one, which may be another than the device's: the two sides then run
-// against each other as driver and device do.
-class FakeDriverQueue {
+// Contracts and threads are those of FakeDriver.
+class FakeDriverQueue final : public FakeDriver {
  public:
-  struct Buffer {
-    vmm::GuestAddress address;
-    uint32_t length = 0;
-    bool writable = false;
-  };
-  struct Used {
-    uint32_t id = 0;
-    uint32_t length = 0;
-    friend bool operator==(const Used&, const Used&) = default;
-  };
-
   // Places the three areas from `base` (a multiple of 16), BytesNeeded(size)
-  // bytes in all, and clears them. `memory` is borrowed and outlives the queue.
-  // `size` is a power of two. All memory must be there: a failed access is the
-  // test's own mistake and aborts. With a translator (borrowed likewise) all
-  // addresses are its IOVAs.
+  // bytes in all, and clears them. `size` is a power of two. The rest is as
+  // FakeDriver says.
   FakeDriverQueue(const vmm::GuestMemory* memory, vmm::GuestAddress base,
                   uint32_t size, bool event_idx = false,
                   vmm::DmaTranslator* translator = nullptr);
-  FakeDriverQueue(const FakeDriverQueue&) = delete;
-  FakeDriverQueue& operator=(const FakeDriverQueue&) = delete;
 
   static uint64_t BytesNeeded(uint32_t size);
 
@@ -54,34 +33,19 @@ class FakeDriverQueue {
   // been running, or restored. Before anything else.
   void StartAt(uint16_t index);
 
-  const QueueConfig& config() const { return config_; }
-
-  // --- A correct driver. ---
-
-  // Puts a chain into the descriptor table and makes it available; returns its
-  // head. nullopt when there are not enough free descriptors.
-  std::optional<uint16_t> Add(std::span<const Buffer> buffers);
-  // The same through an indirect table at `table`; uses one descriptor.
+  std::optional<uint16_t> Add(std::span<const Buffer> buffers) override;
   std::optional<uint16_t> AddIndirect(vmm::GuestAddress table,
-                                      std::span<const Buffer> buffers);
-
-  // Whether the device has to be notified of what was added since the last
-  // call. virtio 1.2, 2.7.13.4.
-  bool ShouldKick();
-
-  // The next used entry; its descriptors are free again. nullopt: none yet, or
-  // an id that is not owed (the device's mistake, see bad_used()).
-  std::optional<Used> TakeUsed();
-  uint64_t bad_used() const { return bad_used_; }
-  // Chains made available and not taken back.
-  uint32_t outstanding() const { return outstanding_; }
-
-  // Asks for an interrupt at the next used entry. True: there is one already.
-  bool EnableInterrupts();
-  // For drivers that poll.
-  void DisableInterrupts();
+                                      std::span<const Buffer> buffers) override;
+  bool ShouldKick() override;
+  std::optional<Used> TakeUsed() override;
+  bool EnableInterrupts() override;
+  void DisableInterrupts() override;
 
   // --- Raw words. ---
+
+  void WriteRaw(vmm::GuestAddress table, uint64_t index,
+                const RawDescriptor& descriptor) override;
+  void PublishRaw(const RawDescriptor& descriptor) override;
 
   void WriteDescriptor(uint16_t index, const Descriptor& descriptor);
   void WriteDescriptorAt(vmm::GuestAddress table, uint64_t index,
@@ -105,24 +69,15 @@ class FakeDriverQueue {
     uint16_t descriptors = 0;
   };
 
-  uint16_t Load(vmm::GuestAddress area, uint64_t offset,
-                std::memory_order order);
-  void Store(vmm::GuestAddress area, uint64_t offset, uint16_t value,
-             std::memory_order order);
   void Free(uint16_t head);
 
-  vmm::DmaSpace dma_;
-  QueueConfig config_;
-  const bool event_idx_;
   std::vector<uint16_t> next_;  // links of free and of outstanding chains
   std::vector<Outstanding> chains_;
   uint16_t free_head_ = 0;
   uint32_t free_count_ = 0;
-  uint32_t outstanding_ = 0;
   uint16_t avail_idx_ = 0;
   uint16_t kicked_idx_ = 0;
   uint16_t used_idx_ = 0;
-  uint64_t bad_used_ = 0;
 };
 
 }  // namespace vmsg::virtio

@@ -9,14 +9,6 @@ namespace {
 
 constexpr uint64_t kEventSpacing = 64;
 
-vmm::GuestAddress At(vmm::GuestAddress start, uint64_t offset) {
-  return {start.value + offset};
-}
-
-void MustBeOk(vmm::DmaResult result) {
-  VMSG_CHECK(result == vmm::DmaResult::kOk, "the test's memory is there");
-}
-
 uint64_t EventsOffset(uint32_t size) {
   return (kDescriptorBytes * size + kEventSpacing - 1) / kEventSpacing *
          kEventSpacing;
@@ -32,18 +24,15 @@ FakePackedDriverQueue::FakePackedDriverQueue(const vmm::GuestMemory* memory,
                                              vmm::GuestAddress base,
                                              uint32_t size, bool event_idx,
                                              vmm::DmaTranslator* translator)
-    : dma_(memory, /*gate=*/nullptr, translator),
-      config_{.size = size,
-              .desc = base,
-              .driver = At(base, EventsOffset(size)),
-              .device = At(base, EventsOffset(size) + kEventSpacing)},
-      event_idx_(event_idx),
+    : FakeDriver(memory,
+                 {.size = size,
+                  .desc = base,
+                  .driver = At(base, EventsOffset(size)),
+                  .device = At(base, EventsOffset(size) + kEventSpacing)},
+                 BytesNeeded(size), event_idx, translator),
       chains_(size),
       next_id_(static_cast<uint16_t>(size / 2)),
-      free_count_(size) {
-  const std::vector<std::byte> zeros(BytesNeeded(size));
-  MustBeOk(dma_.Write(base, zeros));
-}
+      free_count_(size) {}
 
 void FakePackedDriverQueue::StartAt(PackedCursor cursor) {
   avail_ = cursor;
@@ -192,13 +181,27 @@ void FakePackedDriverQueue::WriteDescriptor(
 void FakePackedDriverQueue::WriteDescriptorAt(
     vmm::GuestAddress table, uint64_t index,
     const PackedDescriptor& descriptor) {
-  MustBeOk(dma_.Write(At(table, kDescriptorBytes * index),
-                      EncodePackedDescriptor(descriptor)));
+  Write(At(table, kDescriptorBytes * index),
+        EncodePackedDescriptor(descriptor));
+}
+
+void FakePackedDriverQueue::WriteRaw(vmm::GuestAddress table, uint64_t index,
+                                     const RawDescriptor& descriptor) {
+  WriteDescriptorAt(table, index,
+                    {.address = descriptor.address,
+                     .length = descriptor.length,
+                     .flags = descriptor.flags});
+}
+
+void FakePackedDriverQueue::PublishRaw(const RawDescriptor& descriptor) {
+  Publish({.address = descriptor.address,
+           .length = descriptor.length,
+           .flags = descriptor.flags});
 }
 
 PackedDescriptor FakePackedDriverQueue::ReadDescriptor(uint16_t slot) {
   DescriptorBytes bytes;
-  MustBeOk(dma_.Read(At(config_.desc, kDescriptorBytes * slot), bytes));
+  Read(At(config_.desc, kDescriptorBytes * slot), bytes);
   return DecodePackedDescriptor(bytes);
 }
 
@@ -218,18 +221,6 @@ uint16_t FakePackedDriverQueue::DeviceEventFlags() {
 void FakePackedDriverQueue::StoreFlags(uint16_t slot, uint16_t flags) {
   Store(config_.desc, kDescriptorBytes * slot + kPackedFlags, flags,
         std::memory_order_seq_cst);
-}
-
-uint16_t FakePackedDriverQueue::Load(vmm::GuestAddress area, uint64_t offset,
-                                     std::memory_order order) {
-  uint16_t value = 0;
-  MustBeOk(dma_.Load16(At(area, offset), order, &value));
-  return value;
-}
-
-void FakePackedDriverQueue::Store(vmm::GuestAddress area, uint64_t offset,
-                                  uint16_t value, std::memory_order order) {
-  MustBeOk(dma_.Store16(At(area, offset), value, order));
 }
 
 }  // namespace vmsg::virtio
