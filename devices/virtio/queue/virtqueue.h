@@ -102,7 +102,7 @@ enum class QueueFault : uint8_t {
   kBufferOutsideMemory,  // address or length leave guest memory
   kBufferReadOnly,       // a writable buffer in read-only memory
   kReadableAfterWritable,
-  kTooManyBytes,     // 4 GiB or more in one direction
+  kTooManyBytes,     // 4 GiB in one direction, or more than that in all
   kTooManySegments,  // in all chains owed: more than kMaxOwedSegments
   kBadIndirect,      // nested, with next (packed: or in a chain), not a
                      // multiple of 16, empty, or not negotiated

@@ -69,7 +69,10 @@ bool VirtqueueBase::AddSegment(const Segment& buffer, bool writable,
       return Break(QueueFault::kDmaDisabled);
   }
   uint32_t& total = writable ? chain->writable_bytes_ : chain->readable_bytes_;
-  if (buffer.length > UINT32_MAX - total) {
+  const uint64_t others =
+      uint64_t{chain->readable_bytes_} + chain->writable_bytes_;
+  if (buffer.length > UINT32_MAX - total ||
+      buffer.length > kMaxChainBytes - others) {
     return Break(QueueFault::kTooManyBytes);
   }
   total += buffer.length;

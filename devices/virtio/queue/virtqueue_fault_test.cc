@@ -144,6 +144,15 @@ TEST_P(VirtqueueFaultTest, FourGibibytesInOneDirectionBreakIt) {
   }
 }
 
+TEST_P(VirtqueueFaultTest, MoreThanFourGibibytesInAllBreakIt) {
+  // virtio 1.2, 2.7.5.2 and 2.8.16: a chain has at most 2^32 bytes in total.
+  AddRegion(kLarge, kHalf);
+  Add({{kLarge, kHalf}, {kLarge, kHalf, true}});
+  EXPECT_EQ(Pop().writable_bytes(), kHalf);
+  Add({{kLarge, kHalf}, {kLarge, kHalf, true}, {kLarge, 1, true}});
+  ExpectBroken(QueueFault::kTooManyBytes);
+}
+
 // --- Indirect tables. ---
 
 TEST_P(VirtqueueFaultTest, IndirectWithoutTheFeatureBreaksIt) {

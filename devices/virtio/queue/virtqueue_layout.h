@@ -17,6 +17,8 @@ namespace vmsg::virtio {
 
 // Largest queue of either format. Source: virtio 1.2, 2.7 and 2.8.10.1.
 inline constexpr uint32_t kMaxQueueSize = 32768;
+// Of a chain, in both directions together: 2.7.5.2 and 2.8.16.
+inline constexpr uint64_t kMaxChainBytes = uint64_t{1} << 32;
 
 // Alignment of the areas of a split ring; the first is that of both formats.
 // Source: virtio 1.2, 2.7 and 2.8.10.1.
