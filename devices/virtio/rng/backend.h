@@ -22,8 +22,8 @@ class EntropySource {
   virtual ~EntropySource() = default;
 
   // Fills `to` and calls `done(true)`, or `done(false)` when no entropy can be
-  // had. `to` stays valid until then. May call back inside the call. One
-  // request at a time.
+  // had. `to` stays valid until then, or until the source has been destroyed.
+  // May call back inside the call. One request at a time.
   virtual void Fill(std::span<std::byte> to,
                     absl::AnyInvocable<void(bool)> done) = 0;
 };

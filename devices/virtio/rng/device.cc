@@ -13,8 +13,9 @@
 namespace vmsg::virtio {
 namespace {
 
-// One turn of the loop ends after so much, for the other devices on it.
-constexpr uint32_t kMaxChainsPerTurn = 64;
+// After so much the loop has its turn, for the other devices on it, however
+// many notifications come meanwhile.
+constexpr uint32_t kMaxStepsPerTurn = 64;
 constexpr uint64_t kMaxBytesPerTurn = RngOptions::kMaxRequestBytes;
 
 // Saved state, version 1: le64 budget left, le64 nanoseconds left of the
@@ -36,11 +37,11 @@ class RngDeviceImpl final : public RngDevice {
                 std::unique_ptr<EntropySource> source, vmm::EventLoop* loop)
       : options_(options),
         loop_(loop),
-        source_(std::move(source)),
         buffer_(RngOptions::kMaxRequestBytes),
+        source_(std::move(source)),
         transition_(loop),
         period_timer_(loop->CreateTimer([this] { Work(); })),
-        work_(loop->CreateWakeSource([this] { Work(); })) {}
+        work_(loop->CreateWakeSource([this] { NextTurn(); })) {}
 
   uint32_t device_id() const override { return kDeviceIdEntropy; }
   Features offered_features() const override {
@@ -96,6 +97,7 @@ class RngDeviceImpl final : public RngDevice {
   }
   bool HaveBudget();
   void Work();
+  void NextTurn();
   void StartFill(uint32_t length);
   void Filled(uint64_t epoch, bool ok);
   void CompleteChain(std::span<const std::byte> bytes);
@@ -112,8 +114,9 @@ class RngDeviceImpl final : public RngDevice {
   // Constant.
   const RngOptions options_;
   vmm::EventLoop* const loop_;
-  std::unique_ptr<EntropySource> source_;  // until removed
-  std::vector<std::byte> buffer_;          // what the source fills
+  std::vector<std::byte> buffer_;  // what the source fills
+  // Until removed. It may fill the buffer until it is gone, so it goes first.
+  std::unique_ptr<EntropySource> source_;
 
   // Life.
   State state_ = State::kInactive;
@@ -140,6 +143,10 @@ class RngDeviceImpl final : public RngDevice {
   RngStats stats_;
   Transition transition_;
   std::unique_ptr<vmm::Timer> period_timer_;
+  // Done since the loop had its turn; yielded_: NextTurn() goes on.
+  uint32_t steps_ = 0;
+  uint64_t bytes_ = 0;
+  bool yielded_ = false;
   std::unique_ptr<vmm::WakeSource> work_;
 };
 
@@ -293,10 +300,18 @@ bool RngDeviceImpl::HaveBudget() {
   return false;
 }
 
+void RngDeviceImpl::NextTurn() {
+  steps_ = 0;
+  bytes_ = 0;
+  yielded_ = false;
+  Work();
+}
+
 void RngDeviceImpl::Work() {
-  uint64_t bytes = 0;
-  for (uint32_t steps = 0; CanTake(); ++steps) {
-    if (steps == kMaxChainsPerTurn || bytes >= kMaxBytesPerTurn) {
+  if (yielded_) return;
+  for (; CanTake(); ++steps_) {
+    if (steps_ == kMaxStepsPerTurn || bytes_ >= kMaxBytesPerTurn) {
+      yielded_ = true;
       work_->Signal();
       break;
     }
@@ -324,7 +339,7 @@ void RngDeviceImpl::Work() {
     if (failing_ || length == 0) {
       CompleteChain({});
     } else {
-      bytes += length;
+      bytes_ += length;
       StartFill(static_cast<uint32_t>(length));
     }
   }

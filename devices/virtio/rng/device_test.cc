@@ -131,8 +131,24 @@ TEST_F(RngDeviceTest, LongQueueIsServedOverSeveralTurns) {
   for (uint32_t i = 0; i < kSize; ++i) Add(RngOptions::kMaxRequestBytes / 4);
   device_->QueueNotify(0);
   EXPECT_EQ(driver_.UsedIdx(), 4) << "then the loop has its turn";
+  for (int i = 0; i < 100; ++i) device_->QueueNotify(0);
+  EXPECT_EQ(driver_.UsedIdx(), 4) << "whatever the driver says";
   loop_.RunUntilIdle();
   EXPECT_EQ(driver_.UsedIdx(), kSize);
+}
+
+TEST_F(RngDeviceTest, ManyShortTurnsOfADriverAreOneLongOne) {
+  // It adds a chain before each notification of one turn.
+  Activate();
+  for (uint32_t i = 0; i < 1000; ++i) {
+    driver_.Add(std::vector<Buffer>{{kOut, 1, true}});
+    device_->QueueNotify(0);
+    driver_.TakeUsed();
+  }
+  EXPECT_LT(device_->stats().requests, 65u);
+  const uint64_t before = device_->stats().requests;
+  loop_.RunUntilIdle();
+  EXPECT_EQ(device_->stats().requests, before + kSize) << "the queue was full";
 }
 
 TEST_F(RngDeviceTest, DriverIsAskedForAKickOnlyWhenIdle) {

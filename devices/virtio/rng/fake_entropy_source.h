@@ -3,6 +3,7 @@
 #ifndef VMSG_DEVICES_VIRTIO_RNG_FAKE_ENTROPY_SOURCE_H_
 #define VMSG_DEVICES_VIRTIO_RNG_FAKE_ENTROPY_SOURCE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -41,6 +42,8 @@ class FakeEntropySource final : public EntropySource {
     control_->source = this;
   }
   ~FakeEntropySource() override {
+    // A thread of a source may be writing until now.
+    if (done_) std::fill(to_.begin(), to_.end(), std::byte{0xff});
     control_->source = nullptr;
     control_->destroyed = true;
   }
