@@ -1,6 +1,7 @@
 // In its own program: it counts every allocation of it.
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -18,18 +19,26 @@
 
 namespace {
 uint64_t g_allocations = 0;
+uint64_t g_live_bytes = 0;
+
+void Release(void* memory) {
+  g_live_bytes -= malloc_usable_size(memory);
+  std::free(memory);
+}
 }  // namespace
 
 void* operator new(size_t size) {
   ++g_allocations;
-  if (void* memory = std::malloc(size)) return memory;
-  std::abort();
+  void* memory = std::malloc(size);
+  if (memory == nullptr) std::abort();
+  g_live_bytes += malloc_usable_size(memory);
+  return memory;
 }
 void* operator new[](size_t size) { return operator new(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { Release(memory); }
+void operator delete[](void* memory) noexcept { Release(memory); }
+void operator delete(void* memory, size_t) noexcept { Release(memory); }
+void operator delete[](void* memory, size_t) noexcept { Release(memory); }
 
 namespace vmsg::virtio {
 namespace {
@@ -119,6 +128,55 @@ TEST(SplitQueueAllocationTest, NothingIsAllocatedForTranslation) {
 TEST(PackedQueueAllocationTest, NothingIsAllocatedForTranslation) {
   ExpectSteadyStateAllocatesNothing<FakePackedDriverQueue>(kPacked |
                                                            kTranslated);
+}
+
+// A guest that has the device hold short chains in the storage of long ones.
+template <typename Driver>
+void ExpectStorageIsBounded(const Features& features) {
+  constexpr uint32_t kLarge = 4096;
+  constexpr uint32_t kRounds = 4;
+  constexpr uint32_t kLongChains = Virtqueue::kMaxOwedSegments / kLarge;
+  TestMemory memory;
+  Driver driver(memory.memory(), TestMemory::kRam, kLarge, /*event_idx=*/true);
+  auto queue =
+      *CreateVirtqueue(0, driver.config(), kLarge, features, memory.dma());
+  const std::vector<Buffer> short_chain = {{TestMemory::kBuffers, 8}};
+  const std::vector<Buffer> long_chain(kLarge, Buffer{TestMemory::kBuffers, 8});
+  const vmm::GuestAddress table{TestMemory::kBuffers.value + 0x1000};
+  std::vector<DescriptorChain> owed(kRounds * kLongChains);
+  std::vector<DescriptorChain> long_ones(kLongChains);
+  size_t next = 0;
+
+  const uint64_t before = g_live_bytes;
+  for (uint32_t round = 0; round < kRounds; ++round) {
+    // As many as fit beside the short ones.
+    const size_t count = kLongChains - 1;
+    for (size_t i = 0; i < count; ++i) {
+      ASSERT_TRUE(driver.AddIndirect(table, long_chain).has_value());
+      ASSERT_EQ(queue->Pop(&long_ones[i]), Virtqueue::PopResult::kChain);
+    }
+    for (size_t i = 0; i < count; ++i) {
+      queue->Complete(std::move(long_ones[i]), 0);
+    }
+    while (driver.TakeUsed().has_value()) {
+    }
+    for (size_t i = 0; i < count; ++i) {
+      ASSERT_TRUE(driver.Add(short_chain).has_value());
+      ASSERT_EQ(queue->Pop(&owed[next++]), Virtqueue::PopResult::kChain);
+    }
+  }
+  // What is kept for the next ones, and as much in the hands of the device.
+  constexpr uint64_t kMost =
+      2 * uint64_t{Virtqueue::kMaxOwedSegments} * sizeof(Segment);
+  EXPECT_LT(g_live_bytes - before, kMost);
+}
+
+TEST(SplitQueueAllocationTest, ShortChainsDoNotHoldTheStorageOfLongOnes) {
+  ExpectStorageIsBounded<FakeDriverQueue>(kSplit);
+}
+
+TEST(PackedQueueAllocationTest, ShortChainsDoNotHoldTheStorageOfLongOnes) {
+  ExpectStorageIsBounded<FakePackedDriverQueue>(kPacked);
 }
 
 }  // namespace

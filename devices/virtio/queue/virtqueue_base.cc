@@ -90,6 +90,7 @@ void VirtqueueBase::Owe(uint16_t id, uint16_t descriptors,
   if (in_order_) next_turn_ = TurnAfter(next_turn_);
   ++owed_;
   owed_segments_ += chain->segments_.size();
+  owed_capacity_ += chain->segments_.capacity();
 }
 
 bool VirtqueueBase::TakeBack(DescriptorChain* chain, uint32_t written,
@@ -98,6 +99,7 @@ bool VirtqueueBase::TakeBack(DescriptorChain* chain, uint32_t written,
   VMSG_CHECK(written <= chain->writable_bytes_, "more written than there is");
   --owed_;
   owed_segments_ -= chain->segments_.size();
+  owed_capacity_ -= chain->segments_.capacity();
   *used = {
       .id = chain->id_, .descriptors = chain->descriptors_, .written = written};
   RecycleStorage(chain);
@@ -129,20 +131,22 @@ bool VirtqueueBase::NextCompleted(UsedChain* used) {
 
 void VirtqueueBase::TakeStorage(DescriptorChain* chain) {
   if (chain->segments_.capacity() != 0 || spare_.empty()) return;
-  spare_segments_ -= spare_.back().capacity();
+  spare_capacity_ -= spare_.back().capacity();
   chain->segments_ = std::move(spare_.back());
   spare_.pop_back();
 }
 
-// Keeps what a queue full of short chains needs, or a few long ones.
+// Keeps what a queue full of short chains needs, or a few long ones, and so
+// much less as chains that are owed have of it: else a guest could have all of
+// them hold storage of the longest.
 void VirtqueueBase::RecycleStorage(DescriptorChain* chain) {
   chain->segments_.clear();
   const uint64_t capacity = chain->segments_.capacity();
   if (capacity == 0 || spare_.size() == size_ ||
-      spare_segments_ + capacity > kMaxOwedSegments) {
+      owed_capacity_ + spare_capacity_ + capacity > kMaxOwedSegments) {
     return;
   }
-  spare_segments_ += capacity;
+  spare_capacity_ += capacity;
   spare_.push_back(std::move(chain->segments_));
   chain->segments_ = {};
 }

@@ -131,9 +131,12 @@ class VirtqueueBase : public Virtqueue {
   uint16_t due_turn_ = 0;   // of the next chain to publish
   uint32_t held_back_ = 0;  // completed before their turn
 
-  // Storage of chains that came back.
+  // Storage of chains that came back, and how many segments it has room for
+  // beside that of the chains owed: a short chain may have the storage of a
+  // long one.
   std::vector<std::vector<Segment>> spare_;
-  uint64_t spare_segments_ = 0;
+  uint64_t spare_capacity_ = 0;
+  uint64_t owed_capacity_ = 0;
 };
 
 }  // namespace vmsg::virtio
