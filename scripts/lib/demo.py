@@ -228,6 +228,7 @@ class Demo:
         '--device', 'virtio-msg-amp-pci,id=amp0,num-fifos=2,fifo-layout='
         + self._arguments.fifo_layout,
         '--append=ring=' + self._arguments.ring,
+        '--wire-monitor',
     ]
     self._say('$ ' + ' '.join(command))
     guest = Guest(command, show=not self._arguments.quiet)
@@ -277,7 +278,11 @@ class Demo:
     reports = guest.lines('interrupts')
     functions = len(stats['functions'])
     interrupts = compare(readings, reports[-functions:], stats)
-    self._say('digests and counts of interrupts agree')
+    broken = [row for function in stats['functions']
+              for fifo in function['fifos'] for row in fifo['broken_rows']]
+    if broken:
+      raise DemoError('the driver breaks rules: %s' % broken)
+    self._say('digests and counts of interrupts agree; the driver breaks no rule')
     return {
         'accel': stats['accel'],
         'fifo_layout': self._arguments.fifo_layout,
@@ -338,11 +343,11 @@ def main():
       '--quiet', action='store_true', help='print the last line only')
   arguments = parser.parse_args()
   if arguments.guest == 'linux':
-    if (arguments.accel == 'in-process' or arguments.fifo_layout != 'spsc'
-        or arguments.ring != 'split'):
-      parser.error('Linux runs on KVM, and drives the layout spsc and split '
-                   'rings')
-    return finish(demo_linux.run(arguments.quiet))
+    if (arguments.accel == 'in-process' or arguments.ring != 'split'
+        or arguments.fifo_layout not in demo_linux.CASES):
+      parser.error('Linux runs on KVM, with --ring=split and --fifo-layout=%s'
+                   % ' or '.join(demo_linux.CASES))
+    return finish(demo_linux.run(arguments.quiet, arguments.fifo_layout))
   folder = tempfile.mkdtemp(prefix='vmsg-demo.')
   demo = Demo(arguments, folder)
   try:

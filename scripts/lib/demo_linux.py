@@ -7,14 +7,16 @@ import sys
 
 import bazel
 
-_CASE = 'linux_rng'
+# By layout of the FIFOs.
+CASES = {'spsc': 'linux_rng', 'shmem-v1': 'linux_rng_shmem_v1'}
 
 
-def run(quiet):
+def run(quiet, fifo_layout):
   """Runs the case of tests/e2e that hot-plugs an entropy device into Linux.
 
   Args:
     quiet: show nothing of it.
+    fifo_layout: one of CASES.
 
   Returns:
     The object for the last line.
@@ -26,7 +28,7 @@ def run(quiet):
     return {'result': 'fail', 'error': 'scripts/setup --e2e failed'}
   process = subprocess.Popen(
       [sys.executable, '-B', os.path.join(bazel.ROOT, 'tests/e2e/run.py'),
-       _CASE],
+       CASES[fifo_layout]],
       stdout=subprocess.PIPE, encoding='utf-8', errors='replace')
   last = ''
   with process:
@@ -35,19 +37,20 @@ def run(quiet):
         print(last, flush=True)
       last = line.rstrip('\n')
   try:
-    return summary(json.loads(last))
+    return summary(json.loads(last), fifo_layout)
   except (KeyError, ValueError):
     return {'result': 'fail', 'error': 'tests/e2e/run.py ended with: ' + last}
 
 
-def summary(result):
+def summary(result, fifo_layout):
   """Returns the demo's object for one of tests/e2e/run.py."""
   if result['result'] != 'pass':
     return result
-  facts = result['cases'][_CASE]
+  facts = result['cases'][CASES[fifo_layout]]
   return {
       'accel': 'kvm',
       'machine': result['machine'],
+      'fifo_layout': fifo_layout,
       'guest': 'linux',
       'entropy_bytes': facts['entropy_bytes'],
       'entropy_sha256': facts['entropy_sha256'],

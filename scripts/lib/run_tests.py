@@ -157,16 +157,30 @@ def _fuzz():
   return results
 
 
+# Each FIFO layout and each format of virtqueues, once.
+_DEMOS = [('spsc', 'split'), ('shmem-v1', 'packed'),
+          ('shmem-v1-packed', 'split')]
+
+
+def _demos(accel):
+  results = []
+  for layout, ring in _DEMOS:
+    results += _check('demo, %s, %s, %s' % (accel, layout, ring),
+                      sys.executable, '-B', 'scripts/lib/demo.py', '--quiet',
+                      '--accel=' + accel, '--fifo-layout=' + layout,
+                      '--ring=' + ring)
+  return results
+
+
 def _demo():
   """The demo on each way to run a guest that this machine has."""
-  demo = [sys.executable, '-B', 'scripts/lib/demo.py', '--quiet']
-  results = _check('demo in-process', *demo, '--accel=in-process')
+  results = _demos('in-process')
   try:
     os.close(os.open('/dev/kvm', os.O_RDWR | os.O_CLOEXEC))
   except OSError as error:
     reason = '/dev/kvm does not open: %s' % error.strerror
     return results + [TestResult('demo on KVM', SKIPPED, [reason])]
-  return results + _check('demo on KVM', *demo, '--accel=kvm')
+  return results + _demos('kvm')
 
 
 def _e2e():

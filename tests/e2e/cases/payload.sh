@@ -1,20 +1,23 @@
 # The bare-metal guest reads entropy from two devices that are attached over gRPC
-# one after the other, on different FIFOs and slots: with split rings, and with
-# packed ones.
+# one after the other, on different FIFOs and slots: with each FIFO layout, and
+# with split rings and packed ones.
 
 BYTES=4096
 
 host() {
-  play split 0
-  play packed 1
+  play split 0 spsc
+  play packed 1 shmem-v1
+  play split 0 shmem-v1-packed
 }
 
-# play RING BIT: one life of the VMM; BIT is VIRTIO_F_RING_PACKED as negotiated.
+# play RING BIT LAYOUT: one life of the VMM; BIT is VIRTIO_F_RING_PACKED as
+# negotiated.
 play() {
   ring=$1
   packed=$2
+  layout=$3
   vmm_start --kernel="$E2E/images/payload.elf" --append="ring=$ring" \
-    --device virtio-msg-amp-pci,id=amp0,num-fifos=2
+    --device "virtio-msg-amp-pci,id=amp0,num-fifos=2,fifo-layout=$layout"
   hear '^vmsg-guest: ready '
   same 'devices before any is attached' "$(value devices "$HEARD")" 0
 
@@ -46,7 +49,7 @@ play() {
 read_from() {
   start=$(seconds)
   control attach rng --id "$1" --place "amp0/fifo$2/slot$3" --wait "${PATIENCE}s"
-  fact "attach_to_driver_ok_ms_${ring}_$1" "$(milliseconds_since "$start")"
+  fact "attach_to_driver_ok_ms_${layout}_${ring}_$1" "$(milliseconds_since "$start")"
   same "state of $1" "$(json state "$REPLY")" DEVICE_STATE_PRESENT
   hear "^vmsg-guest: started .*fifo=$2 slot=$3 "
   same "packed ring of $1" $(($(value features "$HEARD") >> 34 & 1)) "$packed"
