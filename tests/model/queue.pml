@@ -7,8 +7,8 @@
  * FifoChannel (devices/virtio_msg_amp_pci/fifo_channel.cc).
  *
  * Checked: packets arrive whole, once, in order; the driver gets the answer to
- * each request and hears of the last event; nobody waits for ever; every
- * execution ends. README.md says how to read this.
+ * each request and hears of the last event; no execution ends with somebody
+ * waiting. README.md says how to read this.
  *
  *   S  slots of a queue       N  requests of the driver
  *   B  packets in a turn      K  times that a back end raises the event
