@@ -1,21 +1,13 @@
-// Makes the seeds of the fuzz tests of this folder and compares them with those
-// in codec_corpus/ and message_bus_corpus/, so that a change of the input
-// format can't leave a corpus behind. To write them:
+// Makes the seeds of the fuzz tests of this folder. To write them:
 //
-//   bazel run //devices/virtio_msg:fuzz_seed_test --
-//       --write=$PWD/devices/virtio_msg
-
-#include <gtest/gtest.h>
+//   bazel run //devices/virtio_msg:fuzz_seed_test -- --write
 
 #include <cstdint>
-#include <fstream>
 #include <initializer_list>
-#include <iterator>
-#include <map>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "bazel/seed_corpus.h"
 #include "devices/virtio/queue/virtqueue.h"
 #include "devices/virtio_msg/endpoint_fuzz_input.h"
 #include "devices/virtio_msg/message_bus_fuzz_input.h"
@@ -25,7 +17,7 @@
 namespace vmsg::msg::fuzz {
 namespace {
 
-using Seeds = std::map<std::string, std::string>;
+using vmsg::fuzz::Seeds;
 
 std::string AsString(const Bytes& bytes) {
   std::string result;
@@ -343,35 +335,10 @@ Seeds AllSeeds() {
   return seeds;
 }
 
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-TEST(FuzzSeedTest, CorporaHoldTheSeedsAsTheyAreMadeToday) {
-  for (const auto& [name, bytes] : AllSeeds()) {
-    EXPECT_TRUE(ReadFile("devices/virtio_msg/" + name) == bytes) << name;
-  }
-}
-
 }  // namespace
-
-bool WriteSeeds(const std::string& folder) {
-  for (const auto& [name, bytes] : AllSeeds()) {
-    std::ofstream file(folder + "/" + name, std::ios::binary);
-    file << bytes;
-    if (!file.good()) return false;
-  }
-  return true;
-}
-
 }  // namespace vmsg::msg::fuzz
 
 int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  constexpr std::string_view kWrite = "--write=";
-  if (argc == 2 && std::string_view(argv[1]).substr(0, 8) == kWrite) {
-    return vmsg::msg::fuzz::WriteSeeds(argv[1] + kWrite.size()) ? 0 : 1;
-  }
-  return RUN_ALL_TESTS();
+  return vmsg::fuzz::SeedTestMain(argc, argv, "devices/virtio_msg",
+                                  vmsg::msg::fuzz::AllSeeds());
 }

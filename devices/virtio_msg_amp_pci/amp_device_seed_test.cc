@@ -1,27 +1,18 @@
-// Makes the seeds of amp_device_fuzz_test and compares them with those in
-// amp_device_corpus/, so that a change of the input format can't leave the
-// corpus behind. To write them:
+// Makes the seeds of amp_device_fuzz_test. To write them:
 //
-//   bazel run //devices/virtio_msg_amp_pci:amp_device_seed_test --
-//       --write=$PWD/devices/virtio_msg_amp_pci/amp_device_corpus
+//   bazel run //devices/virtio_msg_amp_pci:amp_device_seed_test -- --write
 
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
-#include <map>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "bazel/seed_corpus.h"
 #include "devices/virtio_msg_amp_pci/amp_device_fuzz_input.h"
 #include "devices/virtio_msg_amp_pci/testing/raw_guest.h"
-#include "gtest/gtest.h"
 
 namespace vmsg::amp::fuzz {
 namespace {
-
-constexpr char kFolder[] = "devices/virtio_msg_amp_pci/amp_device_corpus/";
 
 // A driver's life as steps.
 class Seed {
@@ -80,8 +71,8 @@ class Seed {
   std::string bytes_;
 };
 
-std::map<std::string, std::string> Seeds() {
-  std::map<std::string, std::string> seeds;
+vmsg::fuzz::Seeds Seeds() {
+  vmsg::fuzz::Seeds seeds;
   const auto add = [&](const char* name, const Seed& seed) {
     seeds[name] = seed.bytes();
   };
@@ -166,35 +157,11 @@ std::map<std::string, std::string> Seeds() {
   return seeds;
 }
 
-TEST(AmpDeviceSeedTest, CorpusHoldsTheSeedsAsTheyAreMadeToday) {
-  for (const auto& [name, bytes] : Seeds()) {
-    std::ifstream file(kFolder + name, std::ios::binary);
-    const std::string stored((std::istreambuf_iterator<char>(file)), {});
-    EXPECT_TRUE(stored == bytes) << name;
-  }
-}
-
 }  // namespace
-
-bool WriteSeeds(const std::string& folder) {
-  for (const auto& [name, bytes] : Seeds()) {
-    std::ofstream file(folder + "/" + name, std::ios::binary);
-    if (!(file << bytes)) return false;
-  }
-  return true;
-}
-
 }  // namespace vmsg::amp::fuzz
 
 int main(int argc, char** argv) {
-  constexpr std::string_view kWriteFlag = "--write=";
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument.starts_with(kWriteFlag)) {
-      const std::string folder(argument.substr(kWriteFlag.size()));
-      return vmsg::amp::fuzz::WriteSeeds(folder) ? 0 : 1;
-    }
-  }
-  testing::InitGoogleTest(&argc, argv);
-  return RUN_ALL_TESTS();
+  return vmsg::fuzz::SeedTestMain(
+      argc, argv, "devices/virtio_msg_amp_pci/amp_device_corpus",
+      vmsg::amp::fuzz::Seeds());
 }

@@ -1,29 +1,19 @@
-// Makes the seeds of split_virtqueue_fuzz_test and compares them with those in
-// split_virtqueue_corpus/, so that a change of the input format can't leave the
-// corpus behind. To write them:
+// Makes the seeds of split_virtqueue_fuzz_test. To write them:
 //
-//   bazel run //devices/virtio/queue:split_virtqueue_seed_test --
-//       --write=$PWD/devices/virtio/queue/split_virtqueue_corpus
-
-#include <gtest/gtest.h>
+//   bazel run //devices/virtio/queue:split_virtqueue_seed_test -- --write
 
 #include <cstdint>
-#include <fstream>
-#include <iterator>
-#include <map>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "bazel/seed_corpus.h"
 #include "devices/virtio/little_endian.h"
 #include "devices/virtio/queue/virtqueue_fuzz_input.h"
 #include "devices/virtio/queue/virtqueue_layout.h"
 
 namespace vmsg::virtio::fuzz {
 namespace {
-
-constexpr char kFolder[] = "devices/virtio/queue/split_virtqueue_corpus/";
 
 class Seed {
  public:
@@ -102,8 +92,8 @@ const std::vector<uint8_t> kServeAll = {
     kPopAll,       kCopy, kCompleteNewest, kCompleteOldest, kEnable,
     kShouldNotify, kPop,  kReset};
 
-std::map<std::string, std::string> Seeds() {
-  std::map<std::string, std::string> seeds;
+vmsg::fuzz::Seeds Seeds() {
+  vmsg::fuzz::Seeds seeds;
   const auto add = [&seeds](const std::string& name, const Seed& seed) {
     seeds[name] = seed.Bytes();
   };
@@ -215,38 +205,11 @@ std::map<std::string, std::string> Seeds() {
   return seeds;
 }
 
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-TEST(SplitVirtqueueSeedTest, CorpusHoldsTheSeedsAsTheyAreMadeToday) {
-  for (const auto& [name, bytes] : Seeds()) {
-    EXPECT_TRUE(ReadFile(kFolder + name) == bytes) << name;
-  }
-}
-
 }  // namespace
-
-bool WriteSeeds(const std::string& folder) {
-  for (const auto& [name, bytes] : Seeds()) {
-    std::ofstream file(folder + "/" + name, std::ios::binary);
-    if (!(file << bytes)) return false;
-  }
-  return true;
-}
-
 }  // namespace vmsg::virtio::fuzz
 
 int main(int argc, char** argv) {
-  constexpr std::string_view kWriteFlag = "--write=";
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument.substr(0, kWriteFlag.size()) == kWriteFlag) {
-      const std::string folder(argument.substr(kWriteFlag.size()));
-      return vmsg::virtio::fuzz::WriteSeeds(folder) ? 0 : 1;
-    }
-  }
-  testing::InitGoogleTest(&argc, argv);
-  return RUN_ALL_TESTS();
+  return vmsg::fuzz::SeedTestMain(argc, argv,
+                                  "devices/virtio/queue/split_virtqueue_corpus",
+                                  vmsg::virtio::fuzz::Seeds());
 }

@@ -1,19 +1,11 @@
-// Makes the seeds of monitor_fuzz_test and compares them with those in
-// monitor_corpus/, so that a change of the input format can't leave the corpus
-// behind. To write them:
+// Makes the seeds of monitor_fuzz_test. To write them:
 //
-//   bazel run //devices/virtio_msg/monitor:monitor_seed_test --
-//       --write=$PWD/devices/virtio_msg/monitor
-
-#include <gtest/gtest.h>
+//   bazel run //devices/virtio_msg/monitor:monitor_seed_test -- --write
 
 #include <cstdint>
-#include <fstream>
-#include <iterator>
-#include <map>
 #include <string>
-#include <string_view>
 
+#include "bazel/seed_corpus.h"
 #include "devices/virtio_msg/monitor/monitor_fuzz_input.h"
 #include "devices/virtio_msg/monitor/testing/conversation.h"
 #include "devices/virtio_msg/testing/wire.h"
@@ -21,7 +13,7 @@
 namespace vmsg::msg::fuzz {
 namespace {
 
-using Seeds = std::map<std::string, std::string>;
+using vmsg::fuzz::Seeds;
 
 constexpr uint32_t kAllFeatures = Conversation::kVersion1 |
                                   Conversation::kNotificationData |
@@ -135,36 +127,10 @@ Seeds AllSeeds() {
   return seeds;
 }
 
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-TEST(MonitorSeedTest, CorpusHoldsTheSeedsAsTheyAreMadeToday) {
-  for (const auto& [name, bytes] : AllSeeds()) {
-    EXPECT_TRUE(ReadFile("devices/virtio_msg/monitor/" + name) == bytes)
-        << name;
-  }
-}
-
 }  // namespace
-
-bool WriteSeeds(const std::string& folder) {
-  for (const auto& [name, bytes] : AllSeeds()) {
-    std::ofstream file(folder + "/" + name, std::ios::binary);
-    file << bytes;
-    if (!file.good()) return false;
-  }
-  return true;
-}
-
 }  // namespace vmsg::msg::fuzz
 
 int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  constexpr std::string_view kWrite = "--write=";
-  if (argc == 2 && std::string_view(argv[1]).substr(0, 8) == kWrite) {
-    return vmsg::msg::fuzz::WriteSeeds(argv[1] + kWrite.size()) ? 0 : 1;
-  }
-  return RUN_ALL_TESTS();
+  return vmsg::fuzz::SeedTestMain(argc, argv, "devices/virtio_msg/monitor",
+                                  vmsg::msg::fuzz::AllSeeds());
 }
