@@ -13,11 +13,14 @@
 #include <random>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "devices/virtio/testing/dummy_device.h"
 #include "devices/virtio_msg_amp_pci/testing/amp_machine.h"
 #include "devices/virtio_msg_amp_pci/testing/layout_driver.h"
 #include "devices/virtio_msg_amp_pci/testing/raw_guest.h"
 #include "devices/virtio_msg_amp_pci/virtio_pluggable.h"
+#include "vmm/control/device_manager.h"
+#include "vmm/testing/manual_event_loop.h"
 
 namespace {
 
@@ -75,6 +78,13 @@ class MemoryBoundTest : public testing::TestWithParam<FifoLayout> {
               .ok());
     }
     driver_.Attach();
+    // It observes, and its loop does not run: whatever the bus reports waits.
+    absl::StatusOr<std::unique_ptr<control::DeviceManager>> manager =
+        control::DeviceManager::Create(&control_loop_, {m_.device->bus(0)}, {},
+                                       nullptr);
+    EXPECT_TRUE(manager.ok());
+    manager_ = *std::move(manager);
+    m_.loop.RunUntilIdle();
   }
 
   Bytes SomeMessage() {
@@ -119,6 +129,8 @@ class MemoryBoundTest : public testing::TestWithParam<FifoLayout> {
        .ping = {.interval = milliseconds(20), .timeout = milliseconds(20)}}};
   std::array<virtio::DummyDevice*, kDevices> devices_ = {};
   LayoutDriver driver_{&m_};
+  vmm::ManualEventLoop control_loop_{&m_.loop.fake_clock()};
+  std::unique_ptr<control::DeviceManager> manager_;
   std::mt19937 random_{1};
 };
 
@@ -164,6 +176,29 @@ TEST_P(MemoryBoundTest, DeviceThatHangsKeepsAFixedNumberOfRequests) {
   EXPECT_LE(g_live_bytes, before + kSlack);
   for (virtio::DummyDevice* device : devices_) device->HoldTransitions(false);
   for (int i = 0; i < 100; ++i) round();
+}
+
+// Each status and each reset is a report, and nobody reads one.
+TEST_P(MemoryBoundTest, DriverThatWritesStatusAfterStatusFillsNoOtherQueue) {
+  const auto round = [this] {
+    for (const uint32_t status : {0, 1, 3}) {
+      for (uint16_t slot = 0; slot < kDevices; ++slot) {
+        driver_.Put(RawSetStatus(slot, 1, status));
+      }
+      driver_.Ring();
+      m_.loop.AdvanceTime(milliseconds(3));
+      driver_.TakeAll();
+    }
+    m_.log.lines.clear();
+    m_.interrupts.ClearRaised();
+  };
+  for (int i = 0; i < 10; ++i) round();
+  const size_t before = g_live_bytes;
+  const uint64_t resets = m_.device->bus(0)->slot_report(0).resets;
+  for (int i = 0; i < 500; ++i) round();
+  EXPECT_LE(g_live_bytes, before + kSlack);
+  EXPECT_GT(m_.device->bus(0)->slot_report(0).resets, resets + 400);
+  EXPECT_LE(control_loop_.RunUntilIdle(), 2);
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ DeviceManager::Core::Core(vmm::EventLoop* loop, std::vector<HotplugBus*> buses,
       factories_(std::move(factories)),
       log_(log_sink, &loop->clock(), "control"),
       remembered_(kRememberedRequests) {
-  for (HotplugBus* bus : buses) buses_.push_back({bus});
+  for (HotplugBus* bus : buses) buses_.push_back({.bus = bus});
   std::sort(buses_.begin(), buses_.end(), [](const Bus& a, const Bus& b) {
     return std::tie(a.bus->id().function, a.bus->id().fifo) <
            std::tie(b.bus->id().function, b.bus->id().fifo);
@@ -65,24 +65,21 @@ DeviceManager::Core::Core(vmm::EventLoop* loop, std::vector<HotplugBus*> buses,
 }
 
 void DeviceManager::Core::Start() {
-  // The observers hold a weak reference: the buses outlive the manager, and a
-  // cycle would keep this object.
-  for (const Bus& entry : buses_) {
+  for (Bus& entry : buses_) {
     HotplugBus* const bus = entry.bus;
-    std::weak_ptr<Core> weak = weak_from_this();
-    vmm::EventLoop* const control = loop_;
-    bus->loop()->Post([bus, control, weak] {
+    // Weak: the buses outlive the manager, and a cycle would keep this object.
+    entry.relay = std::make_shared<ReportRelay>(
+        bus->slot_count(), bus->loop(), loop_,
+        [weak = weak_from_this(), bus](const ReportRelay::Parcel& reports) {
+          const std::shared_ptr<Core> core = weak.lock();
+          return core != nullptr && core->OnReports(bus, reports);
+        });
+    bus->loop()->Post([bus, relay = entry.relay] {
       bus->Observe(
-          [bus, control, weak](uint32_t slot, const SlotReport& report) {
-            control->Post([weak, id = bus->id(), slot, report] {
-              if (auto core = weak.lock()) core->OnSlotReport(id, slot, report);
-            });
+          [relay](uint32_t slot, const SlotReport& report) {
+            relay->Report(slot, report);
           },
-          [bus, control, weak](const BusReport& report) {
-            control->Post([weak, id = bus->id(), report] {
-              if (auto core = weak.lock()) core->OnBusReport(id, report);
-            });
-          });
+          [relay](const BusReport& report) { relay->Report(report); });
     });
   }
 }
@@ -107,6 +104,14 @@ HotplugBus* DeviceManager::Core::FindBus(const std::string& function,
     }
   }
   return nullptr;
+}
+
+DeviceManager::Core::Bus* DeviceManager::Core::FindEntry(
+    const HotplugBus* bus) {
+  const auto it =
+      std::find_if(buses_.begin(), buses_.end(),
+                   [bus](const Bus& entry) { return entry.bus == bus; });
+  return it == buses_.end() ? nullptr : &*it;
 }
 
 std::string DeviceManager::Core::KnownFunctions() const {
@@ -380,23 +385,25 @@ void DeviceManager::Core::Detach(DetachRequest request,
 
   const DeviceRecord& record = device->record;
   HotplugBus* const bus = device->bus;
-  const bool posted = bus->loop()->Post([core = shared_from_this(), bus,
-                                         id = record.id,
-                                         slot = record.place.slot,
-                                         generation = record.generation,
-                                         options = request.options, number,
-                                         before]() mutable {
-    vmm::EventLoop* const control = core->loop_;
-    auto gone = [core, control, id, generation]() mutable {
-      control->Post([core, id, generation] { core->OnGone(id, generation); });
-    };
-    OperationStatus status = OperationStatus::From(
-        bus->Unplug(slot, generation, options, std::move(gone)));
-    control->Post([core, id, generation, number, before,
-                   status = std::move(status)]() mutable {
-      core->OnUnplugStarted(id, generation, number, std::move(status), before);
-    });
-  });
+  const bool posted = bus->loop()->Post(
+      [core = shared_from_this(), bus, relay = FindEntry(bus)->relay,
+       id = record.id, slot = record.place.slot, generation = record.generation,
+       options = request.options, number, before]() mutable {
+        vmm::EventLoop* const control = core->loop_;
+        auto gone = [core, control, relay, id, slot, generation] {
+          control->Post(
+              [core, id, generation, last = relay->Take(slot, generation)] {
+                core->OnGone(id, generation, last);
+              });
+        };
+        OperationStatus status = OperationStatus::From(
+            bus->Unplug(slot, generation, options, std::move(gone)));
+        control->Post([core, id, generation, number, before,
+                       status = std::move(status)]() mutable {
+          core->OnUnplugStarted(id, generation, number, std::move(status),
+                                before);
+        });
+      });
   if (!posted) {
     device->detach = before;
     AnswerWaiter(device, number,
@@ -432,8 +439,11 @@ void DeviceManager::Core::OnUnplugStarted(const std::string& id,
   }
 }
 
-void DeviceManager::Core::OnGone(const std::string& id, uint64_t generation) {
-  if (closed_ || Find(id, generation) == nullptr) return;
+void DeviceManager::Core::OnGone(const std::string& id, uint64_t generation,
+                                 const std::optional<SlotReport>& last) {
+  Device* const found = Find(id, generation);
+  if (closed_ || found == nullptr) return;
+  if (last.has_value()) OnSlotReport(found, *last);
   const auto node = devices_.extract(id);
   Device& device = *node.mapped();
   device.record.state = PlugState::kGone;
@@ -455,7 +465,8 @@ void DeviceManager::Core::OnGone(const std::string& id, uint64_t generation) {
 bool DeviceManager::Core::Apply(const SlotReport& report,
                                 DeviceRecord* record) {
   const DeviceRecord before = *record;
-  record->state = report.state;
+  // No device comes back from there: the report is of before, and late.
+  if (record->state != PlugState::kRemoving) record->state = report.state;
   record->driver_status = report.driver_status;
   record->resets = report.resets;
   record->health = report.health;
@@ -466,45 +477,47 @@ bool DeviceManager::Core::Apply(const SlotReport& report,
          before.health_reason != record->health_reason;
 }
 
-void DeviceManager::Core::OnSlotReport(const HotplugBus::Id& bus, uint32_t slot,
+bool DeviceManager::Core::OnReports(HotplugBus* bus,
+                                    const ReportRelay::Parcel& reports) {
+  if (closed_) return false;
+  for (const auto& [unused, device] : devices_) {
+    if (device->bus != bus) continue;
+    const auto& report = reports.slots[device->record.place.slot];
+    if (report.has_value()) OnSlotReport(device.get(), *report);
+  }
+  if (reports.bus.has_value()) OnBusReport(FindEntry(bus), *reports.bus);
+  return true;
+}
+
+void DeviceManager::Core::OnSlotReport(Device* device,
                                        const SlotReport& report) {
-  if (closed_) return;
-  const Place place{bus.function, bus.fifo, slot};
-  for (const auto& [id, device] : devices_) {
-    DeviceRecord& record = device->record;
-    // A late report of an earlier device has an earlier generation. While the
-    // answer to Plug is on its way, that answer carries the state.
-    if (record.place != place || record.generation != report.generation ||
-        record.state == PlugState::kAttaching) {
-      continue;
-    }
-    if (!Apply(report, &record)) return;
-    Emit(DeviceEvent::Kind::kChanged, &record);
-    if (!record.driver_ok()) return;
-    for (size_t i = 0; i < device->waiters.size();) {
-      if (device->waiters[i].what == Waiter::For::kDriverOk) {
-        AnswerWaiter(device.get(), device->waiters[i].number,
-                     OperationStatus{});
-      } else {
-        ++i;
-      }
-    }
+  DeviceRecord& record = device->record;
+  // A late report of an earlier device has an earlier generation. While the
+  // answer to Plug is on its way, that answer carries the state.
+  if (record.generation != report.generation ||
+      record.state == PlugState::kAttaching || !Apply(report, &record)) {
     return;
+  }
+  Emit(DeviceEvent::Kind::kChanged, &record);
+  if (!record.driver_ok()) return;
+  for (size_t i = 0; i < device->waiters.size();) {
+    if (device->waiters[i].what == Waiter::For::kDriverOk) {
+      AnswerWaiter(device, device->waiters[i].number, OperationStatus{});
+    } else {
+      ++i;
+    }
   }
 }
 
-void DeviceManager::Core::OnBusReport(const HotplugBus::Id& bus,
-                                      const BusReport& report) {
-  for (Bus& entry : buses_) {
-    if (!(entry.bus->id() == bus)) continue;
-    const bool broken = report.state == BusState::kBroken;
-    if (broken && !entry.broken) {
-      log_.Log(vmm::LogSeverity::kWarning,
-               absl::StrCat(bus.function, "/fifo", bus.fifo,
-                            " is BROKEN: ", report.fault));
-    }
-    entry.broken = broken;
+void DeviceManager::Core::OnBusReport(Bus* entry, const BusReport& report) {
+  const bool broken = report.state == BusState::kBroken;
+  if (broken && !entry->broken) {
+    const HotplugBus::Id& id = entry->bus->id();
+    log_.Log(vmm::LogSeverity::kWarning,
+             absl::StrCat(id.function, "/fifo", id.fifo,
+                          " is BROKEN: ", report.fault));
   }
+  entry->broken = broken;
 }
 
 // --- Waiters and watchers. ---

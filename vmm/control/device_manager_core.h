@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "vmm/control/device_manager.h"
+#include "vmm/control/report_relay.h"
 #include "vmm/control/request_memory.h"
 
 namespace vmsg::control {
@@ -61,6 +63,7 @@ class DeviceManager::Core : public std::enable_shared_from_this<Core> {
   };
   struct Bus {
     HotplugBus* bus = nullptr;
+    std::shared_ptr<ReportRelay> relay = nullptr;
     bool broken = false;
   };
 
@@ -68,6 +71,7 @@ class DeviceManager::Core : public std::enable_shared_from_this<Core> {
   absl::StatusOr<Place> ChoosePlace(const PlaceSpec& spec) const;
   std::string MakeId(const std::string& kind);
   HotplugBus* FindBus(const std::string& function, uint32_t fifo) const;
+  Bus* FindEntry(const HotplugBus* bus);
   std::string KnownFunctions() const;
   // Null when it is gone, or another generation has its id by now.
   Device* Find(const std::string& id, uint64_t generation);
@@ -78,10 +82,13 @@ class DeviceManager::Core : public std::enable_shared_from_this<Core> {
   void OnUnplugStarted(const std::string& id, uint64_t generation,
                        uint64_t waiter, OperationStatus status,
                        Device::Detach before);
-  void OnGone(const std::string& id, uint64_t generation);
-  void OnSlotReport(const HotplugBus::Id& bus, uint32_t slot,
-                    const SlotReport& report);
-  void OnBusReport(const HotplugBus::Id& bus, const BusReport& report);
+  // `last`: what the bus had to say of it and had not sent yet.
+  void OnGone(const std::string& id, uint64_t generation,
+              const std::optional<SlotReport>& last);
+  // False: no more of them.
+  bool OnReports(HotplugBus* bus, const ReportRelay::Parcel& reports);
+  void OnSlotReport(Device* device, const SlotReport& report);
+  void OnBusReport(Bus* entry, const BusReport& report);
 
   // True when something changed.
   static bool Apply(const SlotReport& report, DeviceRecord* record);

@@ -559,6 +559,73 @@ TEST_F(DeviceManagerTest, FifosOfAnUnknownFunctionAreAnError) {
               HasSubstr("no function \"amp9\"; known: amp0"));
 }
 
+// A control loop that is slow: what the bus says of a device meanwhile merges,
+// and what it says last still comes before it is gone.
+TEST_F(DeviceManagerTest, LastReportOfADeviceComesBeforeItsEnd) {
+  vmm::ManualEventLoop bus_loop;
+  FakeHotplugBus bus({"amp1", 0}, &bus_loop);
+  manager_ =
+      std::move(*DeviceManager::Create(&loop_, {&bus}, {&factory_}, nullptr));
+  const auto run_both = [&] {
+    while (loop_.RunUntilIdle() + bus_loop.RunUntilIdle() != 0) {
+    }
+  };
+  std::vector<std::pair<Kind, uint32_t>> events;
+  manager_->Watch("", [&](const DeviceEvent& event) {
+    events.emplace_back(event.kind, event.device.driver_status);
+  });
+  AttachRequest request = Request("x");
+  request.wait_timeout = std::chrono::seconds(5);
+  Answer<DeviceRecord> attached;
+  manager_->Attach(request, attached.Take());
+  run_both();
+  Answer<DeviceRecord> detached;
+  manager_->Detach(Removal("x"), detached.Take());
+  run_both();
+  events.clear();
+
+  bus.DriverWrites(0, 1);
+  bus.DriverWrites(0, 3);
+  bus.DriverWrites(0, 15);
+  bus.DriverLetsGo(0);
+  run_both();
+  EXPECT_THAT(events, ElementsAre(std::pair(Kind::kChanged, 1),
+                                  std::pair(Kind::kChanged, 15),
+                                  std::pair(Kind::kGone, 15)));
+  EXPECT_TRUE(attached.arrived);
+  EXPECT_TRUE(attached.status.ok()) << "it had DRIVER_OK";
+
+  // Whoever has the slot next begins from nothing.
+  Answer<DeviceRecord> next;
+  manager_->Attach(Request("y"), next.Take());
+  run_both();
+  EXPECT_EQ(next.value.place, (Place{"amp1", 0, 0}));
+  EXPECT_EQ(Get("y").value.driver_status, 0u);
+  bus.DriverWrites(0, 3);
+  run_both();
+  EXPECT_EQ(Get("y").value.driver_status, 3u);
+  manager_.reset();  // before its bus
+}
+
+// The bus has begun the removal, and what it had to say before comes after.
+TEST_F(DeviceManagerTest, LateReportDoesNotTakeADeviceBackFromRemoving) {
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  std::vector<std::pair<PlugState, uint32_t>> changes;
+  manager_->Watch("x", [&](const DeviceEvent& event) {
+    if (event.kind != Kind::kChanged) return;
+    changes.emplace_back(event.device.state, event.device.driver_status);
+  });
+  loop_.RunUntilIdle();
+  Answer<DeviceRecord> detached;
+  manager_->Detach(Removal("x"), detached.Take());
+  bus0_.DriverWrites(0, 1);  // on its way, behind the request
+  bus0_.DriverWrites(0, 3);  // waits, and meets the removal
+  loop_.RunUntilIdle();
+  EXPECT_THAT(changes, ElementsAre(std::pair(PlugState::kPresent, 1),
+                                   std::pair(PlugState::kRemoving, 1),
+                                   std::pair(PlugState::kRemoving, 3)));
+}
+
 TEST_F(DeviceManagerTest, BusWhoseLoopHasStoppedIsUnavailable) {
   vmm::ManualEventLoop bus_loop;
   FakeHotplugBus bus({"amp1", 0}, &bus_loop);
@@ -578,6 +645,38 @@ TEST_F(DeviceManagerTest, BusWhoseLoopHasStoppedIsUnavailable) {
   EXPECT_EQ(Attach(Request("y")).status.code, StatusCode::kUnavailable);
   EXPECT_THAT(Ids(), ElementsAre("x"));
   manager_.reset();  // before its bus
+}
+
+TEST_F(DeviceManagerTest, FloodOfReportsIsAFewTasksAndTheLastStateWins) {
+  ASSERT_TRUE(Attach(Request("a")).status.ok());
+  ASSERT_TRUE(Attach(Request("b")).status.ok());
+  std::vector<DeviceEvent> events;
+  manager_->Watch("", [&](const DeviceEvent& event) {
+    if (event.kind == Kind::kChanged) events.push_back(event);
+  });
+  loop_.RunUntilIdle();
+  for (int i = 0; i < 1000; ++i) {
+    for (const uint32_t status : {0, 1, 3}) {
+      bus0_.DriverWrites(0, status);
+      bus0_.DriverWrites(1, status);
+    }
+  }
+  bus0_.DriverWrites(1, 11);
+  // To the control loop and back; once for the first, once for the rest.
+  EXPECT_LE(loop_.RunUntilIdle(), 4);
+  EXPECT_EQ(Get("a").value.driver_status, 3u);
+  EXPECT_EQ(Get("b").value.driver_status, 11u);
+  ASSERT_LE(events.size(), 4u);
+  EXPECT_EQ(events.back().device.driver_status, 11u);
+}
+
+TEST_F(DeviceManagerTest, FloodOfReportsOfOneBusHoldsUpNoRequestOnAnother) {
+  ASSERT_TRUE(Attach(Request("a")).status.ok());
+  for (int i = 0; i < 1000; ++i) bus0_.DriverWrites(0, i % 2);
+  Answer<DeviceList> answer;
+  manager_->List(answer.Take());
+  EXPECT_LE(loop_.RunOnce(), 2) << "a parcel of reports, and the request";
+  EXPECT_TRUE(answer.arrived);
 }
 
 TEST_F(DeviceManagerTest, DriverThatFallsSilentIsAChangeOfEachDevice) {
