@@ -1,10 +1,12 @@
 #include "vmm/control/device_manager_core.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
 namespace vmsg::control {
@@ -512,10 +514,15 @@ void DeviceManager::Core::OnSlotReport(Device* device,
 void DeviceManager::Core::OnBusReport(Bus* entry, const BusReport& report) {
   const bool broken = report.state == BusState::kBroken;
   if (broken && !entry->broken) {
+    // A guest can break it, bring it back and break it again.
     const HotplugBus::Id& id = entry->bus->id();
-    log_.Log(vmm::LogSeverity::kWarning,
-             absl::StrCat(id.function, "/fifo", id.fifo,
-                          " is BROKEN: ", report.fault));
+    char line[200];
+    const int size =
+        absl::SNPrintF(line, sizeof(line), "%s/fifo%u is BROKEN: %s",
+                       id.function, id.fifo, report.fault);
+    log_.LogGuest(vmm::LogSeverity::kWarning,
+                  std::string_view(line, std::min(static_cast<size_t>(size),
+                                                  sizeof(line) - 1)));
   }
   entry->broken = broken;
 }

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "vmm/base/log.h"
 #include "vmm/control/fake_hotplug_bus.h"
 #include "vmm/event/epoll_event_loop.h"
 #include "vmm/testing/manual_event_loop.h"
@@ -42,13 +43,21 @@ struct Answer {
   }
 };
 
+class RememberingLogSink final : public vmm::LogSink {
+ public:
+  void Write(const vmm::LogRecord& record) override {
+    lines.emplace_back(record.message);
+  }
+  std::vector<std::string> lines;
+};
+
 // One loop plays control loop and FIFO loops: the order of posts is what the
 // manager relies on, and it is the same.
 class DeviceManagerTest : public testing::Test {
  protected:
   DeviceManagerTest() {
     auto manager =
-        DeviceManager::Create(&loop_, {&bus0_, &bus1_}, {&factory_}, nullptr);
+        DeviceManager::Create(&loop_, {&bus0_, &bus1_}, {&factory_}, &log_);
     manager_ = std::move(*manager);
     loop_.RunUntilIdle();
   }
@@ -94,6 +103,7 @@ class DeviceManagerTest : public testing::Test {
     return ids;
   }
 
+  RememberingLogSink log_;
   vmm::ManualEventLoop loop_;
   FakeHotplugBus bus0_{{"amp0", 0}, &loop_};
   FakeHotplugBus bus1_{{"amp0", 1}, &loop_};
@@ -534,6 +544,26 @@ TEST_F(DeviceManagerTest, AnyPlaceAvoidsABrokenFifo) {
   AttachRequest named = Request();
   named.place = {"amp0", 0, {}};
   EXPECT_EQ(Attach(named).value.place, (Place{"amp0", 0, 0}));
+}
+
+TEST_F(DeviceManagerTest, FifoThatBreaksAgainAndAgainIsLoggedAtABoundedRate) {
+  const auto break_and_recover = [this] {
+    bus0_.Break("index out of range");
+    loop_.RunUntilIdle();
+    bus0_.ResetBus();
+    loop_.RunUntilIdle();
+  };
+  for (int i = 0; i < 100; ++i) break_and_recover();
+  ASSERT_EQ(log_.lines.size(), vmm::Logger::kGuestBurst);
+  EXPECT_EQ(log_.lines[0], "amp0/fifo0 is BROKEN: index out of range");
+  loop_.AdvanceTime(std::chrono::seconds(1));
+  break_and_recover();
+  ASSERT_EQ(log_.lines.size(), vmm::Logger::kGuestBurst + 1);
+  EXPECT_THAT(log_.lines.back(), HasSubstr("amp0/fifo0 is BROKEN"));
+  EXPECT_THAT(log_.lines.back(), HasSubstr("96")) << "so many were left out";
+  // What an operator does is logged all the same.
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  EXPECT_THAT(log_.lines.back(), HasSubstr("attached x"));
 }
 
 TEST_F(DeviceManagerTest, FifosAreListedWithTheirReports) {
