@@ -80,6 +80,7 @@ void DriverPing::Reset() {
   heard_ = false;
   proven_ = false;
   awaiting_ = false;
+  overdue_ = false;
   misses_ = 0;
   SetHealth(DriverHealth::kUnknown);
   UpdateAttention();
@@ -87,7 +88,8 @@ void DriverPing::Reset() {
 
 void DriverPing::OnTimer() {
   if (phase_ != Phase::kResting) {
-    Miss();
+    overdue_ = true;
+    due_();
   } else if (heard_) {
     heard_ = false;
     timer_->Arm(options_.interval);
@@ -109,6 +111,7 @@ void DriverPing::Ask() {
 }
 
 void DriverPing::Miss() {
+  overdue_ = false;
   pacer_->CancelPing();
   if (!silence_counts()) {
     phase_ = Phase::kOff;
@@ -125,6 +128,7 @@ void DriverPing::Miss() {
 
 void DriverPing::Rest() {
   phase_ = Phase::kResting;
+  overdue_ = false;
   timer_->Arm(options_.interval);
 }
 

@@ -46,8 +46,9 @@ class DriverPing {
   };
 
   // Everything is borrowed and outlives this. `due` is called when time alone
-  // has brought a PING that is to be sent, as soon as the pacer lets it;
-  // `changed` after each change of health().
+  // has brought a PING that is to be sent, as soon as the pacer lets it, or the
+  // end of the wait for an answer: a flush is wanted. `changed` is called after
+  // each change of health().
   DriverPing(vmm::EventLoop* loop, const PingOptions& options,
              EventPacer* pacer, const Counters& counters,
              absl::AnyInvocable<void()> due,
@@ -70,6 +71,13 @@ class DriverPing {
 
   // --- What it is sent. ---
 
+  // At the start of each flush, so after the link has handed over what there
+  // was to read: an answer that did not come by the end of its time is missed
+  // only now. A link that does not read, since it is broken, does not flush
+  // either.
+  void Judge() {
+    if (overdue_) Miss();
+  }
   // The PING, in wire form; returns its size. REQUIRES: the pacer's
   // ping_next(), out.size() >= kMinMessageBytes.
   size_t Encode(std::span<std::byte> out) const;
@@ -110,6 +118,7 @@ class DriverPing {
   bool heard_ = false;     // since the last PING, or the last interval
   bool proven_ = false;    // the driver has answered one
   bool awaiting_ = false;  // an answer to token_ would be one, if late
+  bool overdue_ = false;   // the time for the answer is up: see Judge()
   uint16_t token_ = 0;
   uint32_t misses_ = 0;
   DriverHealth health_ = DriverHealth::kUnknown;

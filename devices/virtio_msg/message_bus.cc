@@ -286,6 +286,7 @@ bool MessageBus::Impl::Flush() {
 
 // Bounded: each waiting request, announcement and level at most once.
 bool MessageBus::Impl::FlushAll() {
+  ping_.Judge();
   if (FlushAnswers()) return FlushAnnouncements() && FlushEvents();
   // Nor is there room for this.
   if (pacer_.ping_next()) ping_.Refused();

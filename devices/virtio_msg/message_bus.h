@@ -55,12 +55,15 @@ class MessageBus {
 
   // One message of the driver, in private memory; only after CanAccept(). Drops
   // and counts what is malformed; all else gets its one answer, now or later.
-  // The link calls Flush() after each batch of these: what the batch brought up
-  // besides answers is sent there, and not asked for by RequestService().
+  // The link calls Flush() after each batch of these, unless it broke in it:
+  // what the batch brought up besides answers is sent there, and not asked for
+  // by RequestService().
   void Receive(std::span<const std::byte> message);
 
   // Sends what is owed and what is pending, as far as the link takes it. True
-  // when nothing is left that waits for room.
+  // when nothing is left that waits for room. What the driver should have sent
+  // by now counts as missing: the link reads before it calls, and does not call
+  // while it is broken.
   bool Flush();
 
   // The driver side is new (function reset, bus mastering off, a fresh

@@ -22,9 +22,10 @@ class MessageLink {
   // raises the interrupt, once for a batch.
   virtual bool TrySend(std::span<const std::byte> message) = 0;
 
-  // The bus has output, or can take messages again, outside a call of the link
-  // (a deferred answer, a notification): the link calls Flush() and looks at
-  // its driver queue soon, in this turn of the loop or the next.
+  // The bus has output, can take messages again, or has waited long enough for
+  // one, outside a call of the link (a deferred answer, a notification, a
+  // timer): the link looks at its driver queue and calls Flush() soon, in this
+  // turn of the loop or the next. A link that is broken need not.
   virtual void RequestService() = 0;
 };
 

@@ -47,7 +47,11 @@ Bytes AnswerTo(const Bytes& ping) {
 
 class DriverHealthTest : public testing::TestWithParam<FifoLayout> {
  protected:
-  DriverHealthTest() {
+  explicit DriverHealthTest(uint32_t misses = 3)
+      : m_{{.fifo_layout = GetParam(),
+            .ping = {.interval = kInterval,
+                     .timeout = kTimeout,
+                     .misses = misses}}} {
     m_.guest->Start();
     m_.loop.RunUntilIdle();
     EXPECT_THAT(
@@ -94,16 +98,18 @@ class DriverHealthTest : public testing::TestWithParam<FifoLayout> {
     ASSERT_EQ(health(), DriverHealth::kUnresponsive);
   }
   // Indices and state words that cannot be.
-  void BreakFifo() {
+  void SpoilWindow() {
     std::byte* const window = m_.guest->window(0);
     std::fill(window + 0x1040, window + 0x3000, std::byte{0xEE});
+  }
+  void BreakFifo() {
+    SpoilWindow();
     m_.guest->Ring(0);
     m_.loop.RunUntilIdle();
     ASSERT_EQ(bus_->bus_report().state, BusState::kBroken);
   }
 
-  AmpMachine m_{{.fifo_layout = GetParam(),
-                 .ping = {.interval = kInterval, .timeout = kTimeout}}};
+  AmpMachine m_;
   control::HotplugBus* const bus_ = m_.device->bus(0);
   LayoutDriver driver_{&m_};
   std::vector<Health> slot_health_;
@@ -180,6 +186,65 @@ TEST_P(DriverHealthTest, BrokenFifoIsNoSilence) {
   EXPECT_EQ(health(), DriverHealth::kAnswers);
   bus_->ResetBus();
   EXPECT_EQ(health(), DriverHealth::kUnknown);
+}
+
+// A single miss is the verdict here.
+class DriverHealthOneMissTest : public DriverHealthTest {
+ protected:
+  DriverHealthOneMissTest() : DriverHealthTest(1) {}
+
+  void LeaveAPingOutstanding() {
+    ASSERT_NO_FATAL_FAILURE(Prove());
+    ASSERT_THAT(Pings(RunFor(kInterval)), SizeIs(1));
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Layouts, DriverHealthOneMissTest,
+                         testing::ValuesIn(kAllLayouts),
+                         [](const auto& layout) {
+                           return LayoutTestName(layout.param);
+                         });
+
+TEST_P(DriverHealthOneMissTest, SilenceIsOne) {
+  ASSERT_NO_FATAL_FAILURE(LeaveAPingOutstanding());
+  m_.loop.AdvanceTime(kTimeout);
+  EXPECT_EQ(count("pings_missed"), 1u);
+  EXPECT_EQ(health(), DriverHealth::kUnresponsive);
+}
+
+TEST_P(DriverHealthOneMissTest, FifoThatBreaksBeforeTheAnswerIsNone) {
+  ASSERT_NO_FATAL_FAILURE(LeaveAPingOutstanding());
+  ASSERT_NO_FATAL_FAILURE(BreakFifo());
+  m_.loop.AdvanceTime(100 * kInterval);
+  EXPECT_EQ(count("pings_missed"), 0u);
+  EXPECT_EQ(health(), DriverHealth::kAnswers);
+  EXPECT_EQ(slot_health_.back(), Health::kOk);
+  bus_->ResetBus();
+  EXPECT_EQ(health(), DriverHealth::kUnknown);
+  m_.loop.AdvanceTime(100 * kInterval);
+  EXPECT_EQ(count("pings_missed"), 0u);
+}
+
+// Nobody rang, so that the end of the wait is what finds it.
+TEST_P(DriverHealthOneMissTest, FifoThatIsFoundBrokenAtTheEndOfTheWaitIsNone) {
+  ASSERT_NO_FATAL_FAILURE(LeaveAPingOutstanding());
+  SpoilWindow();
+  m_.loop.AdvanceTime(kTimeout);
+  EXPECT_EQ(bus_->bus_report().state, BusState::kBroken);
+  EXPECT_EQ(count("pings_missed"), 0u);
+  EXPECT_EQ(health(), DriverHealth::kAnswers);
+}
+
+// A late turn of a busy loop.
+TEST_P(DriverHealthOneMissTest, AnswerThatIsOnTheQueueAtTheEndOfTheWaitIsOne) {
+  ASSERT_NO_FATAL_FAILURE(Prove());
+  const std::vector<Bytes> pings = Pings(RunFor(kInterval));
+  ASSERT_THAT(pings, SizeIs(1));
+  ASSERT_TRUE(driver_.Put(AnswerTo(pings[0])));
+  m_.loop.AdvanceTime(kTimeout);
+  EXPECT_EQ(count("pings_missed"), 0u);
+  EXPECT_EQ(count("pings_answered"), 2u);
+  EXPECT_EQ(health(), DriverHealth::kAnswers);
 }
 
 TEST_P(DriverHealthTest, DriverThatDrainsNothingIsUnresponsive) {

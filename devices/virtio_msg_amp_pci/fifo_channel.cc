@@ -209,6 +209,8 @@ bool FifoChannel::Move(bool* all_sent) {
       ++taken_;
       bus_.Receive(packet.bytes);
     }
+    // Nothing goes out, and silence means nothing. ResetAll() comes first.
+    if (fifo_->state() == FifoState::kBroken) break;
     // May make room for the answers that kept the bus from accepting.
     *all_sent = bus_.Flush();
   } while (!empty && budget != 0 && bus_.CanAccept());
