@@ -99,6 +99,15 @@ void DriverPing::OnTimer() {
   }
 }
 
+void DriverPing::JudgeOverdue(bool deaf) {
+  if (deaf) {
+    overdue_ = false;
+    timer_->Arm(options_.timeout);
+  } else {
+    Miss();
+  }
+}
+
 void DriverPing::Ask() {
   // 0 is what events have. Source: virtio-msg-messages, 2.4.
   if (++token_ == 0) token_ = 1;

@@ -74,9 +74,10 @@ class DriverPing {
   // At the start of each flush, so after the link has handed over what there
   // was to read: an answer that did not come by the end of its time is missed
   // only now. A link that does not read, since it is broken, does not flush
-  // either.
-  void Judge() {
-    if (overdue_) Miss();
+  // either. `deaf`: a device keeps the bus from reading, so the answer may wait
+  // on the queue; the time begins anew.
+  void Judge(bool deaf) {
+    if (overdue_) JudgeOverdue(deaf);
   }
   // The PING, in wire form; returns its size. REQUIRES: the pacer's
   // ping_next(), out.size() >= kMinMessageBytes.
@@ -98,6 +99,7 @@ class DriverPing {
 
   void HeardAgain();
   void OnTimer();
+  void JudgeOverdue(bool deaf);
   void Ask();
   void Miss();
   void Rest();

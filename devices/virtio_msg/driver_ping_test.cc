@@ -351,6 +351,90 @@ TEST_F(DriverPingTest, PingWithoutRoomIsSentWhenThereIsSome) {
   EXPECT_EQ(counters().pings_missed.value(), 1u);
 }
 
+// --- A device that keeps the bus from reading. ---
+
+class DriverPingHungDeviceTest : public DriverPingTest {
+ protected:
+  // From here on nothing is read, since as many requests wait as may.
+  void Hang() {
+    device_->HoldTransitions(true);
+    std::vector<Bytes> requests = {SetStatusRequest(1, 0)};
+    while (requests.size() < MessageBusOptions::kMaxDeferred) {
+      requests.push_back(GetStatusRequest(1));
+    }
+    EXPECT_TRUE(Pings(harness_.Send(requests)).empty());
+    ASSERT_FALSE(harness_.bus().CanAccept());
+  }
+  std::vector<Received> Recover() {
+    device_->HoldTransitions(false);
+    std::vector<Received> got = harness_.RunFor({});
+    EXPECT_TRUE(harness_.bus().CanAccept());
+    return got;
+  }
+};
+
+TEST_F(DriverPingHungDeviceTest, AnswerThatIsNotReadIsNoMiss) {
+  ASSERT_NO_FATAL_FAILURE(Prove());
+  const std::vector<Received> pings = Pings(harness_.RunFor(kInterval));
+  ASSERT_EQ(pings.size(), 1u);
+  ASSERT_NO_FATAL_FAILURE(Hang());
+  harness_.Send(AnswerTo(pings[0]));
+  EXPECT_TRUE(harness_.RunFor(20 * (kInterval + kTimeout)).empty())
+      << "nobody is asked whose answer is not read";
+  EXPECT_EQ(counters().pings_answered.value(), 1u) << "that of Prove()";
+  EXPECT_EQ(counters().pings_missed.value(), 0u);
+  EXPECT_EQ(health(), DriverHealth::kAnswers);
+  Recover();
+  EXPECT_EQ(counters().pings_answered.value(), 2u);
+  EXPECT_EQ(counters().pings_unexpected.value(), 0u);
+  EXPECT_EQ(health(), DriverHealth::kAnswers);
+}
+
+TEST_F(DriverPingHungDeviceTest, NobodyIsAskedUntilTheBusReadsAgain) {
+  ASSERT_NO_FATAL_FAILURE(Prove());
+  ASSERT_NO_FATAL_FAILURE(Hang());
+  EXPECT_TRUE(harness_.RunFor(20 * (kInterval + kTimeout)).empty());
+  EXPECT_EQ(counters().pings_sent.value(), 1u) << "that of Prove()";
+  EXPECT_EQ(counters().pings_missed.value(), 0u);
+  const std::vector<Received> pings = Pings(Recover());
+  ASSERT_EQ(pings.size(), 1u) << "it is due since long";
+  harness_.Send(AnswerTo(pings[0]));
+  EXPECT_EQ(health(), DriverHealth::kAnswers);
+}
+
+TEST_F(DriverPingHungDeviceTest, DriverThatIsSilentEvenThenIsUnresponsive) {
+  ASSERT_NO_FATAL_FAILURE(Prove());
+  ASSERT_EQ(Pings(harness_.RunFor(kInterval)).size(), 1u);
+  ASSERT_NO_FATAL_FAILURE(Hang());
+  harness_.RunFor(20 * (kInterval + kTimeout));
+  Recover();
+  harness_.RunFor(kTimeout);  // the one of before: it was heard since
+  EXPECT_EQ(counters().pings_missed.value(), 0u);
+  FallSilent();
+}
+
+// An answer of another device has no room.
+TEST_F(DriverPingHungDeviceTest, DriverThatMakesNoRoomMissesItAllTheSame) {
+  DummyDevice* const other = harness_.PlugDummy(2, kInstant);
+  harness_.Enumerate();
+  harness_.RunFor(milliseconds(100));
+  ASSERT_NO_FATAL_FAILURE(Prove());
+  harness_.link().set_room(0);
+  other->HoldTransitions(true);
+  harness_.Send(SetStatusRequest(2, 0));
+  ASSERT_NO_FATAL_FAILURE(Hang());
+  other->HoldTransitions(false);
+  harness_.RunFor(3 * (kInterval + kTimeout));
+  EXPECT_EQ(health(), DriverHealth::kUnresponsive);
+  // It takes one, and is a driver whose messages are not read again.
+  harness_.link().set_room(1);
+  const uint64_t missed = counters().pings_missed.value();
+  harness_.link().Service();
+  EXPECT_EQ(harness_.link().Take().size(), 1u);
+  harness_.RunFor(20 * (kInterval + kTimeout));
+  EXPECT_EQ(counters().pings_missed.value(), missed);
+}
+
 // --- Together with EVENT_DEVICE: one place in the driver for both. ---
 
 TEST_F(DriverPingTest, EventWaitsForTheAnswer) {

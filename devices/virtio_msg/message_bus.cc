@@ -92,6 +92,9 @@ class MessageBus::Impl final : private SlotHost {
     in_batch_ = false;
     batch_thread_.store(std::thread::id(), std::memory_order_relaxed);
   }
+  // Devices keep the bus from accepting. If an answer waits for room it is the
+  // driver that does.
+  bool held_up() const { return full_slots_ != 0 && !outbox_.owes(); }
   void RequestService();
   void ReceiveBus(const Header& header, const DriverMessage& message);
   void ReceiveTransport(const Header& header, const DriverMessage& message,
@@ -286,7 +289,7 @@ bool MessageBus::Impl::Flush() {
 
 // Bounded: each waiting request, announcement and level at most once.
 bool MessageBus::Impl::FlushAll() {
-  ping_.Judge();
+  ping_.Judge(/*deaf=*/held_up());
   if (FlushAnswers()) return FlushAnnouncements() && FlushEvents();
   // Nor is there room for this.
   if (pacer_.ping_next()) ping_.Refused();
@@ -310,7 +313,7 @@ bool MessageBus::Impl::FlushAnswers() {
 bool MessageBus::Impl::FlushAnnouncements() {
   // A driver that has not shown itself finds the devices when it enumerates.
   if (!driver_seen_) return true;
-  if (pacer_.ping_next()) return FlushPing();
+  if (pacer_.ping_next() && !held_up()) return FlushPing();
   const std::optional<EventPacer::Announcement> next = pacer_.Next();
   if (!next.has_value()) return true;
   std::array<std::byte, kMinMessageBytes> out;

@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "devices/virtio/testing/dummy_device.h"
+#include "devices/virtio_msg/message_bus_types.h"
 #include "devices/virtio_msg_amp_pci/testing/amp_machine.h"
 #include "devices/virtio_msg_amp_pci/testing/layout_driver.h"
 #include "devices/virtio_msg_amp_pci/testing/raw_guest.h"
@@ -54,13 +56,12 @@ class DriverHealthTest : public testing::TestWithParam<FifoLayout> {
                      .misses = misses}}} {
     m_.guest->Start();
     m_.loop.RunUntilIdle();
+    auto device = std::make_unique<virtio::DummyDevice>(
+        virtio::DummyOptions{.max_work_delay = {}, .max_transition_delay = {}},
+        &m_.loop);
+    device_ = device.get();
     EXPECT_THAT(
-        bus_->Plug(2, 1,
-                   std::make_unique<VirtioPluggable>(
-                       std::make_unique<virtio::DummyDevice>(
-                           virtio::DummyOptions{.max_work_delay = {},
-                                                .max_transition_delay = {}},
-                           &m_.loop))),
+        bus_->Plug(2, 1, std::make_unique<VirtioPluggable>(std::move(device))),
         vmm::IsOk());
     bus_->Observe(
         [this](uint32_t slot, const control::SlotReport& report) {
@@ -111,6 +112,7 @@ class DriverHealthTest : public testing::TestWithParam<FifoLayout> {
 
   AmpMachine m_;
   control::HotplugBus* const bus_ = m_.device->bus(0);
+  virtio::DummyDevice* device_ = nullptr;
   LayoutDriver driver_{&m_};
   std::vector<Health> slot_health_;
   std::vector<DriverHealth> driver_health_;
@@ -186,6 +188,29 @@ TEST_P(DriverHealthTest, BrokenFifoIsNoSilence) {
   EXPECT_EQ(health(), DriverHealth::kAnswers);
   bus_->ResetBus();
   EXPECT_EQ(health(), DriverHealth::kUnknown);
+}
+
+// As many requests as may wait for a device keep the channel from reading.
+TEST_P(DriverHealthTest, DriverOfADeviceThatHangsIsNotBlamedForIt) {
+  ASSERT_NO_FATAL_FAILURE(Prove());
+  const std::vector<Bytes> pings = Pings(RunFor(kInterval));
+  ASSERT_THAT(pings, SizeIs(1));
+  device_->HoldTransitions(true);
+  for (uint16_t i = 0; i < msg::MessageBusOptions::kMaxDeferred; ++i) {
+    ASSERT_TRUE(driver_.Put(RawSetStatus(2, i, 0)));
+  }
+  driver_.Ring();
+  m_.loop.RunUntilIdle();
+  driver_.Send(AnswerTo(pings[0]));
+  EXPECT_TRUE(RunFor(20 * (kInterval + kTimeout)).empty());
+  EXPECT_EQ(count("pings_missed"), 0u);
+  EXPECT_EQ(health(), DriverHealth::kAnswers);
+  device_->HoldTransitions(false);
+  m_.loop.RunUntilIdle();
+  EXPECT_EQ(count("pings_answered"), 2u);
+  EXPECT_THAT(Pings(RunFor(2 * kInterval)), SizeIs(1))
+      << "it was busy at first";
+  FallSilent();
 }
 
 // A single miss is the verdict here.
