@@ -48,8 +48,9 @@ void VirtioDevice::OnConfig(const ConfigEvent& event) {
   generation_ = event.generation;
   if (!in_order) {
     // Without data, or after events that we have not seen: read it when it is
-    // wanted.
+    // wanted, and before anything is written.
     mirror_valid_ = false;
+    config_unread_ = true;
     return;
   }
   for (size_t i = 0; i < event.data.size(); ++i) {
@@ -92,6 +93,7 @@ Error VirtioDevice::Probe(Bus* bus, uint16_t number) {
   needs_reset_ = false;
   generation_ = 0;
   mirror_valid_ = false;
+  config_unread_ = true;
   config_changed_ = false;
   bus->Listen(number, this);
   return Error::kNone;
@@ -443,6 +445,7 @@ Error VirtioDevice::ReadConfig(uint32_t offset, std::span<std::byte> to) {
       // What the mirror holds is of another generation.
       if (first != generation_) mirror_valid_ = false;
       generation_ = first;
+      config_unread_ = false;
       return Error::kNone;
     }
   }
@@ -462,6 +465,11 @@ Error VirtioDevice::RefreshMirror() {
   return Error::kNone;
 }
 
+Error VirtioDevice::ReadInsteadOfWrite() {
+  const Error error = RefreshMirror();
+  return error == Error::kNone ? Error::kStale : error;
+}
+
 Error VirtioDevice::WriteConfig(uint32_t offset,
                                 std::span<const std::byte> from) {
   if (from.empty() || !InConfig(offset, from.size())) {
@@ -469,6 +477,8 @@ Error VirtioDevice::WriteConfig(uint32_t offset,
   }
   const size_t chunk = bus_->max_message_bytes() - kConfigOverhead;
   for (size_t at = 0; at < from.size(); at += chunk) {
+    // Its count would tell the device that we know what has changed.
+    if (config_unread_) return ReadInsteadOfWrite();
     const size_t left = from.size() - at;
     const std::span<const std::byte> piece =
         from.subspan(at, left < chunk ? left : chunk);
@@ -486,9 +496,7 @@ Error VirtioDevice::WriteConfig(uint32_t offset,
       return Error::kBadAnswer;
     }
     if (answer.length == 0) {
-      if (answer.generation == sent) return Error::kRefused;
-      const Error error = RefreshMirror();
-      return error == Error::kNone ? Error::kStale : error;
+      return answer.generation == sent ? Error::kRefused : ReadInsteadOfWrite();
     }
     if (answer.length != piece.size()) return Error::kBadAnswer;
     generation_ = answer.generation;

@@ -119,11 +119,17 @@ class VirtioDevice final : private DeviceListener {
   Error ReadConfig(uint32_t offset, std::span<std::byte> to);
 
   // Writes with the generation that was last seen. More than one message's
-  // worth goes in pieces, in order.
+  // worth goes in pieces, in order; after an error those that went before it
+  // stay written.
   //   kInvalidArgument  outside the reported size; nothing is sent.
-  //   kStale            the configuration has changed since it was last read;
-  //                     the mirror was read anew. Look, and write again.
+  //   kStale            the configuration was never read, or has changed since,
+  //                     as an event said that left the change to be read, or
+  //                     the device when it rejected the write. The mirror was
+  //                     read anew: look, and write again.
   //   kRefused          the device does not take it.
+  // A change that came in an event with its data, and went into an up-to-date
+  // mirror, holds nothing back: see TakeConfigChanged(). Source:
+  // virtio-msg-messages, DRV-GEN-1 and DRV-EC-2.
   Error WriteConfig(uint32_t offset, std::span<const std::byte> from);
 
   // The first min(config_size, kMaxConfig) bytes, brought up to date: data in
@@ -149,6 +155,8 @@ class VirtioDevice final : private DeviceListener {
   Error ReadChunk(uint32_t offset, std::span<std::byte> to,
                   uint32_t* generation);
   Error RefreshMirror();
+  // kStale, with the mirror read anew.
+  Error ReadInsteadOfWrite();
   bool InConfig(uint32_t offset, size_t length) const;
   uint32_t mirrored() const;
   // The part of a buffer that this bus carries.
@@ -165,6 +173,8 @@ class VirtioDevice final : private DeviceListener {
 
   uint32_t generation_ = 0;
   bool mirror_valid_ = false;
+  // No GET_CONFIG since Probe, or since a change that the mirror does not have.
+  bool config_unread_ = true;
   bool config_changed_ = false;
   uint32_t config_events_ = 0;  // changes announced so far
   std::array<std::byte, kMaxConfig> mirror_ = {};

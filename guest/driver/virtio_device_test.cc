@@ -590,16 +590,92 @@ TEST_F(VirtioConfigTest, RefusedReadIsABadAnswer) {
 
 TEST_F(VirtioConfigTest, WriteCarriesTheGenerationLastSeen) {
   // DRV-GEN-1.
-  std::array<std::byte, 4> data;
-  ASSERT_EQ(device_.ReadConfig(0, data), Error::kNone);
+  std::span<const std::byte> config;
+  ASSERT_EQ(device_.Config(&config), Error::kNone);
   ASSERT_EQ(device_.WriteConfig(10, Bytes("aa bb")), Error::kNone);
   EXPECT_EQ(Field(fake_.received_of(false, 0x06).at(0), 8, 4), 7u);
   EXPECT_EQ(fake_.config[10], std::byte{0xAA});
-  fake_.generation = 9;
-  fake_.SendConfig(0, {}, 4);
+  // Of an event whose data the mirror has taken over.
+  ASSERT_EQ(device_.Config(&config), Error::kNone);
+  fake_.generation = 8;
+  fake_.SendConfig(0, Bytes("77"), 1);
   ASSERT_EQ(bus_.Poll(), Error::kNone);
   ASSERT_EQ(device_.WriteConfig(12, Bytes("cc")), Error::kNone);
-  EXPECT_EQ(Field(fake_.received_of(false, 0x06).at(1), 8, 4), 9u);
+  EXPECT_EQ(Field(fake_.received_of(false, 0x06).at(1), 8, 4), 8u);
+}
+
+TEST_F(VirtioConfigTest, WriteIsHeldBackUntilAChangeWasRead) {
+  // DRV-EC-2: without data; with data, and nothing known that it would change;
+  // and a count that was skipped.
+  std::array<std::byte, 4> data;
+  std::span<const std::byte> config;
+  struct Change {
+    uint32_t generation;
+    std::vector<std::byte> data;
+    bool view;
+  };
+  uint32_t last = 7;
+  size_t writes = 0;
+  for (const Change& change :
+       {Change{8, {}, false}, Change{9, {}, true},
+        Change{10, Bytes("e0"), false}, Change{12, Bytes("e1"), true}}) {
+    ASSERT_EQ(device_.ReadConfig(0, data), Error::kNone);
+    if (change.view) {
+      ASSERT_EQ(device_.Config(&config), Error::kNone);
+    }
+    ASSERT_EQ(device_.generation(), last);
+    last = fake_.generation = change.generation;
+    fake_.config[0] = static_cast<std::byte>(change.generation);
+    fake_.SendConfig(50, change.data, 1);
+    ASSERT_EQ(bus_.Poll(), Error::kNone);
+    const size_t reads = fake_.received_of(false, 0x05).size();
+    EXPECT_EQ(device_.WriteConfig(10, Bytes("aa")), Error::kStale);
+    EXPECT_GT(fake_.received_of(false, 0x05).size(), reads);
+    EXPECT_EQ(fake_.received_of(false, 0x06).size(), writes);
+    ASSERT_EQ(device_.Config(&config), Error::kNone);
+    EXPECT_EQ(config[0], fake_.config[0]);
+    // Told once.
+    ASSERT_EQ(device_.WriteConfig(10, Bytes("aa")), Error::kNone);
+    EXPECT_EQ(Field(fake_.received_of(false, 0x06).at(writes++), 8, 4),
+              change.generation);
+  }
+}
+
+TEST_F(VirtioConfigTest, ReadAfterAChangeAllowsTheWrite) {
+  std::array<std::byte, 4> data;
+  ASSERT_EQ(device_.ReadConfig(0, data), Error::kNone);
+  fake_.generation = 8;
+  fake_.SendConfig(0, {}, 0);
+  ASSERT_EQ(bus_.Poll(), Error::kNone);
+  ASSERT_EQ(device_.ReadConfig(0, data), Error::kNone);
+  EXPECT_EQ(device_.WriteConfig(10, Bytes("aa")), Error::kNone);
+}
+
+TEST_F(VirtioConfigTest, NothingIsWrittenThatWasNeverRead) {
+  // The count would be a guess, which may be right.
+  fake_.generation = 0;
+  EXPECT_EQ(device_.WriteConfig(10, Bytes("aa")), Error::kStale);
+  EXPECT_TRUE(fake_.received_of(false, 0x06).empty());
+  EXPECT_EQ(device_.WriteConfig(10, Bytes("aa")), Error::kNone);
+}
+
+TEST_F(VirtioConfigTest, ChangeBetweenThePiecesOfAWriteHoldsBackTheRest) {
+  std::array<std::byte, 4> data;
+  ASSERT_EQ(device_.ReadConfig(0, data), Error::kNone);
+  OnRequest(0x06, [this](const MessageBytes& message) {
+    fake_.generation = 8;
+    return std::vector<MessageBytes>{
+        AnswerTo(message)
+            .U32(7)
+            .U32(static_cast<uint32_t>(Field(message, 12, 4)))
+            .U32(static_cast<uint32_t>(Field(message, 16, 4)))
+            .Build(),
+        MessageBuilder(0, 0x40, 5, 0).U32(0).U32(8).U32(0).U32(0).Build()};
+  });
+  const std::vector<std::byte> two_pieces(60);
+  EXPECT_EQ(device_.WriteConfig(0, two_pieces), Error::kStale);
+  EXPECT_EQ(fake_.received_of(false, 0x06).size(), 1u);
+  EXPECT_EQ(device_.generation(), 8u);
 }
 
 TEST_F(VirtioConfigTest, StaleWriteIsReadAgainBeforeItIsReported) {
@@ -743,7 +819,10 @@ INSTANTIATE_TEST_SUITE_P(
                                 }},
                     ShortAnswer{"ConfigWrite", 0x06,
                                 [](VirtioDevice* d) {
-                                  return d->WriteConfig(0, Bytes("01"));
+                                  std::array<std::byte, 1> data;
+                                  EXPECT_EQ(d->ReadConfig(0, data),
+                                            Error::kNone);
+                                  return d->WriteConfig(0, data);
                                 }},
                     ShortAnswer{"Shm", 0x0C,
                                 [](VirtioDevice* d) {

@@ -153,6 +153,26 @@ TEST_F(DriverOperationConformance, DRV_EC_2_WithoutDataTheRangeIsRead) {
     EXPECT_EQ(config[3], fake_.config[3]);
     EXPECT_EQ(Sent(0x05).size(), reads + 1);
   }
+  // Nor is anything written on what was known before.
+  size_t writes = 0;
+  for (const Event event :
+       {Event{12, 0, false}, Event{13, 2, false}, Event{15, 1, true}}) {
+    const size_t reads = Sent(0x05).size();
+    fake_.generation = event.generation;
+    fake_.config[3] = static_cast<std::byte>(event.generation);
+    fake_.SendConfig(0, event.with_data ? Bytes("00") : Bytes(""),
+                     event.length);
+    ASSERT_EQ(bus_.Poll(), Error::kNone);
+    EXPECT_EQ(device_.WriteConfig(0, Bytes("a0")), Error::kStale);
+    EXPECT_EQ(Sent(0x05).size(), reads + 1);
+    EXPECT_EQ(Sent(0x06).size(), writes);
+    ASSERT_EQ(device_.Config(&config), Error::kNone);
+    EXPECT_EQ(config[3], fake_.config[3]);
+    EXPECT_EQ(Sent(0x05).size(), reads + 1);
+    ASSERT_EQ(device_.WriteConfig(0, Bytes("a0")), Error::kNone);
+    EXPECT_EQ(Field(Sent(0x06).at(writes++), 8, 4), event.generation);
+    ASSERT_EQ(device_.Config(&config), Error::kNone);
+  }
 }
 
 TEST_F(DriverOperationConformance, DRV_RTCFG_1_WritesAfterDriverOk) {
