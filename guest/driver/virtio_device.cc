@@ -476,9 +476,11 @@ Error VirtioDevice::WriteConfig(uint32_t offset,
     return Error::kInvalidArgument;
   }
   const size_t chunk = bus_->max_message_bytes() - kConfigOverhead;
+  const uint32_t events = config_events_;
   for (size_t at = 0; at < from.size(); at += chunk) {
-    // Its count would tell the device that we know what has changed.
-    if (config_unread_) return ReadInsteadOfWrite();
+    // The count would tell the device that `from` takes account of what has
+    // changed.
+    if (config_unread_ || events != config_events_) return ReadInsteadOfWrite();
     const size_t left = from.size() - at;
     const std::span<const std::byte> piece =
         from.subspan(at, left < chunk ? left : chunk);
@@ -499,7 +501,9 @@ Error VirtioDevice::WriteConfig(uint32_t offset,
       return answer.generation == sent ? Error::kRefused : ReadInsteadOfWrite();
     }
     if (answer.length != piece.size()) return Error::kBadAnswer;
-    generation_ = answer.generation;
+    // An event that came meanwhile may be newer than the answer. Where it is
+    // older the device rejects the next write.
+    if (events == config_events_) generation_ = answer.generation;
     mirror_valid_ = false;  // the device may store something else than we sent
   }
   return Error::kNone;

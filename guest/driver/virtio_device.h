@@ -123,9 +123,10 @@ class VirtioDevice final : private DeviceListener {
   // stay written.
   //   kInvalidArgument  outside the reported size; nothing is sent.
   //   kStale            the configuration was never read, or has changed since,
-  //                     as an event said that left the change to be read, or
-  //                     the device when it rejected the write. The mirror was
-  //                     read anew: look, and write again.
+  //                     as an event said that left the change to be read or
+  //                     came between two pieces, or the device when it rejected
+  //                     the write. The mirror was read anew: look, and write
+  //                     again.
   //   kRefused          the device does not take it.
   // A change that came in an event with its data, and went into an up-to-date
   // mirror, holds nothing back: see TakeConfigChanged(). Source:

@@ -659,25 +659,6 @@ TEST_F(VirtioConfigTest, NothingIsWrittenThatWasNeverRead) {
   EXPECT_EQ(device_.WriteConfig(10, Bytes("aa")), Error::kNone);
 }
 
-TEST_F(VirtioConfigTest, ChangeBetweenThePiecesOfAWriteHoldsBackTheRest) {
-  std::array<std::byte, 4> data;
-  ASSERT_EQ(device_.ReadConfig(0, data), Error::kNone);
-  OnRequest(0x06, [this](const MessageBytes& message) {
-    fake_.generation = 8;
-    return std::vector<MessageBytes>{
-        AnswerTo(message)
-            .U32(7)
-            .U32(static_cast<uint32_t>(Field(message, 12, 4)))
-            .U32(static_cast<uint32_t>(Field(message, 16, 4)))
-            .Build(),
-        MessageBuilder(0, 0x40, 5, 0).U32(0).U32(8).U32(0).U32(0).Build()};
-  });
-  const std::vector<std::byte> two_pieces(60);
-  EXPECT_EQ(device_.WriteConfig(0, two_pieces), Error::kStale);
-  EXPECT_EQ(fake_.received_of(false, 0x06).size(), 1u);
-  EXPECT_EQ(device_.generation(), 8u);
-}
-
 TEST_F(VirtioConfigTest, StaleWriteIsReadAgainBeforeItIsReported) {
   // DRV-GEN-2.
   std::array<std::byte, 4> data;
@@ -779,6 +760,34 @@ TEST_F(VirtioConfigTest, ChangeDuringAReadIsNotLost) {
   ASSERT_EQ(device_.Config(&config), Error::kNone);
   EXPECT_EQ(config[0], std::byte{0xF0});
   EXPECT_EQ(device_.generation(), 8u);
+}
+
+TEST_F(VirtioConfigTest, ChangeDuringAWriteIsNotLost) {
+  std::span<const std::byte> config;
+  for (const bool with_data : {false, true}) {
+    ASSERT_EQ(device_.Config(&config), Error::kNone);
+    const uint32_t before = fake_.generation;
+    OnRequest(0x06, [this, with_data](const MessageBytes& message) {
+      // The answer, and right behind it the news.
+      MessageBuilder answer = AnswerTo(message);
+      answer.U32(fake_.generation++)
+          .U32(static_cast<uint32_t>(Field(message, 12, 4)))
+          .U32(static_cast<uint32_t>(Field(message, 16, 4)));
+      MessageBuilder event(0, 0x40, 5, 0);
+      event.U32(0).U32(fake_.generation).U32(0).U32(with_data ? 1 : 0);
+      if (with_data) event.Data(Bytes("00"));
+      return std::vector<MessageBytes>{answer.Build(), event.Build()};
+    });
+    EXPECT_EQ(device_.WriteConfig(10, Bytes("aa")), Error::kNone);
+    EXPECT_EQ(device_.generation(), before + 1);
+    // Two pieces: what the second one is based on is old.
+    ASSERT_EQ(device_.Config(&config), Error::kNone);
+    const size_t writes = fake_.received_of(false, 0x06).size();
+    EXPECT_EQ(device_.WriteConfig(0, std::vector<std::byte>(60)),
+              Error::kStale);
+    EXPECT_EQ(fake_.received_of(false, 0x06).size(), writes + 1);
+    EXPECT_EQ(device_.generation(), before + 2);
+  }
 }
 
 // Every request with an answer, and what a device that sends too little gets.
