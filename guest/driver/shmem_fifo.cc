@@ -37,6 +37,7 @@ bool ShmemFifo::IsHere(const std::byte* window) {
 bool ShmemFifo::Attach() {
   running_ = false;
   phase_ = Phase::kStopped;
+  fault_.store(FifoFault::kNone, std::memory_order_relaxed);
   std::byte bytes[kShmemHeaderBytes] = {};
   // The magic is stored last; what is read after it is complete.
   if (LoadAcquire<uint16_t>(region_) == kShmemHeaderMagic) {
@@ -49,7 +50,6 @@ bool ShmemFifo::Attach() {
   }
   own_ = region_ + header_.driver().queue_head_offset;
   device_ = region_ + header_.device().queue_head_offset;
-  fault_.store(FifoFault::kNone, std::memory_order_relaxed);
   phase_ = Phase::kInit;
   Show(kInit);
   StoreRelease<uint16_t>(own_, kMagic);

@@ -169,6 +169,15 @@ TEST_P(ShmemFifoTest, HeaderThatIsWrongIsRefusedByName) {
   device_.Half(0, 0x4C4F);
   EXPECT_TRUE(fifo_.Attach());
   EXPECT_EQ(fifo_.state(), FifoState::kWaiting);
+  // Whatever went wrong before.
+  ASSERT_NO_FATAL_FAILURE(Join());
+  device_.SetState(kInit);
+  EXPECT_FALSE(fifo_.Receive(&packet_));
+  ASSERT_EQ(fifo_.fault(), FifoFault::kDeviceRestarted);
+  device_.Half(4, 2);
+  EXPECT_FALSE(fifo_.Attach());
+  ExpectBroken(FifoFault::kBadHeader);
+  EXPECT_EQ(fifo_.header_fault(), ShmemHeaderFault::kVersion);
 }
 
 // --- The handshake. ---

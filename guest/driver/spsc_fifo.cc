@@ -14,6 +14,7 @@ SpscFifo::SpscFifo(std::byte* window)
       device_queue_{window + kDeviceQueue} {}
 
 bool SpscFifo::Attach() {
+  fault_.store(FifoFault::kNone, std::memory_order_relaxed);
   const uint32_t driver_head = driver_queue_.LoadWritten();
   const uint32_t driver_tail = driver_queue_.LoadTaken();
   const uint32_t device_head = device_queue_.LoadWritten();
@@ -25,7 +26,6 @@ bool SpscFifo::Attach() {
   }
   sender_.Start(driver_queue_, driver_head, driver_tail);
   receiver_.Start(device_queue_, device_head, device_tail);
-  fault_.store(FifoFault::kNone, std::memory_order_relaxed);
   return true;
 }
 

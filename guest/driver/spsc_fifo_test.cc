@@ -134,6 +134,19 @@ TEST_P(SpscFifoAttachTest, RefusesAnIndexPastTheQueue) {
   EXPECT_EQ(fifo_.state(), FifoState::kRunning);
 }
 
+TEST_P(SpscFifoAttachTest, NamesThatIndexWhateverWentWrongBefore) {
+  ASSERT_TRUE(fifo_.Attach());
+  Packet packet;
+  SetWord(kDeviceHead, 5);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(fifo_.Receive(&packet));
+  SetWord(kDeviceHead, 3);
+  EXPECT_FALSE(fifo_.Receive(&packet));
+  ASSERT_EQ(fifo_.fault(), FifoFault::kIndexWentBack);
+  SetWord(GetParam(), 62);
+  EXPECT_FALSE(fifo_.Attach());
+  EXPECT_EQ(fifo_.fault(), FifoFault::kIndexOutOfRange);
+}
+
 INSTANTIATE_TEST_SUITE_P(EachIndex, SpscFifoAttachTest,
                          testing::Values(kDriverHead, kDriverTail, kDeviceHead,
                                          kDeviceTail));
