@@ -258,11 +258,14 @@ TEST_F(DriverMessageConformance, FACT_EA_1_OffsetHas31BitsAndWrapIsOnTop) {
   ASSERT_EQ(EncodeEventAvail(5, 1, 5 | 1u << 31, packet.bytes), 16u);
   EXPECT_EQ(ToVector(std::span(packet.bytes).first(16)),
             Bytes("00 41 05 00 00 00 10 00 01 00 00 00 05 00 00 80"));
-  // A split queue has no wrap (O-24).
-  fake_.offered = FeatureBit(32) | FeatureBit(38);
+  // A split queue has no wrap (O-24), a packed one begins with 1.
+  fake_.offered = FeatureBit(32) | FeatureBit(34) | FeatureBit(38);
   Start(Features::Of(kFeatureNotificationData));
   ASSERT_EQ(AddAndNotify(), Error::kNone);
   EXPECT_EQ(Field(Sent(0x41).at(0), 12, 4), 1u);
+  Start(Features::Of(kFeatureNotificationData, kFeatureRingPacked));
+  ASSERT_EQ(AddAndNotify(), Error::kNone);
+  EXPECT_EQ(Field(Sent(0x41).at(1), 12, 4), 0x80000001u);
 }
 
 // --- The driver's side of the bus. ---

@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "guest/driver/message.h"
 #include "guest/driver/testing/bytes.h"
+#include "guest/driver/virtqueue.h"
 #include "tests/conformance/driver_fixture.h"
 
 namespace vmsg::guest {
@@ -50,11 +51,25 @@ TEST_F(DriverOperationConformance, DRV_NOTIF_2_EventNamesTheQueue) {
 }
 
 TEST_F(DriverOperationConformance, DRV_NOTIF_3_PositionIsSentWhereNegotiated) {
-  fake_.offered = FeatureBit(32) | FeatureBit(38);
-  Start(Features::Of(kFeatureNotificationData));
-  for (uint64_t i = 1; i <= 5; ++i) {
-    ASSERT_EQ(AddAndNotify(), Error::kNone);
-    EXPECT_EQ(Field(Sent(0x41).back(), 12, 4), i);
+  fake_.offered = FeatureBit(32) | FeatureBit(34) | FeatureBit(38);
+  for (const bool packed : {false, true}) {
+    Features features = Features::Of(kFeatureNotificationData);
+    if (packed) features.Set(kFeatureRingPacked);
+    Negotiate(features);
+    ASSERT_EQ(device_.features().Has(kFeatureRingPacked), packed);
+    ASSERT_EQ(SetUpQueue(4), Error::kNone);
+    ASSERT_EQ(device_.Start(), Error::kNone);
+    // More than twice around: a split ring's position is an index that counts
+    // on (O-24), a packed one's a place with the wrap counter, which begins
+    // as 1.
+    for (uint32_t i = 1; i <= 10; ++i) {
+      ASSERT_EQ(AddAndNotify(), Error::kNone);
+      const uint32_t wrap = i / 4 % 2 == 0 ? 0x80000000u : 0;
+      EXPECT_EQ(Field(Sent(0x41).back(), 12, 4), packed ? i % 4 | wrap : i);
+      Fill(0);
+      UsedChain chain;
+      ASSERT_EQ(queue_->Take(&chain), Error::kNone);
+    }
   }
 }
 

@@ -239,15 +239,20 @@ TEST_F(DriverSetupConformance, DRV_VQ_3_AddressesAreThoseOfTheQueue) {
 }
 
 TEST_F(DriverSetupConformance, DRV_SVQ_2_AddressesAreAligned) {
-  for (const uint32_t size : {1u, 2u, 16u, 256u}) {
-    Negotiate();
-    // An odd start of what the arena has left.
-    platform_.dma_arena()->Allocate(1, 1);
-    ASSERT_EQ(SetUpQueue(size), Error::kNone);
-    const MessageBytes sent = Sent(0x0A).back();
-    EXPECT_EQ(Field(sent, 24, 8) % 16, 0u);
-    EXPECT_EQ(Field(sent, 32, 8) % 2, 0u);
-    EXPECT_EQ(Field(sent, 40, 8) % 4, 0u);
+  // virtio 1.2, 2.7 and 2.8.10.1.
+  fake_.offered = FeatureBit(32) | FeatureBit(34);
+  for (const bool packed : {false, true}) {
+    for (const uint32_t size : {1u, 2u, 16u, 256u}) {
+      Negotiate(packed ? Features::Of(kFeatureRingPacked) : Features());
+      ASSERT_EQ(device_.features().Has(kFeatureRingPacked), packed);
+      // An odd start of what the arena has left.
+      platform_.dma_arena()->Allocate(1, 1);
+      ASSERT_EQ(SetUpQueue(size), Error::kNone);
+      const MessageBytes sent = Sent(0x0A).back();
+      EXPECT_EQ(Field(sent, 24, 8) % 16, 0u);
+      EXPECT_EQ(Field(sent, 32, 8) % (packed ? 4 : 2), 0u);
+      EXPECT_EQ(Field(sent, 40, 8) % 4, 0u);
+    }
   }
 }
 
