@@ -73,6 +73,7 @@ void DeviceModel::OnDriver(const Header& header, const DriverMessage& message,
   if (is_request && s_.needs_reset == NeedsReset::kAnswered) {
     s_.needs_reset = NeedsReset::kSeen;
   }
+  if (is_request && s_.successor.has_value()) BeginAnew();
   if (IsForNobody(message)) {
     Violated(Row::kDrvHdr5, "message 0x%02x, and its info said no device",
              header.msg_id);
@@ -102,13 +103,28 @@ bool DeviceModel::IsForNobody(const DriverMessage& message) const {
 }
 
 void DeviceModel::On(const GetDeviceInfo&) {
-  // What is known is of the device that was removed.
-  if (s_.removed) {
-    const OpenRequests open = s_.open;
-    s_ = {};
-    s_.open = open;
-  }
   s_.info_asked = true;
+  s_.asked_anew = s_.removed;
+}
+
+void DeviceModel::SetInfo(const DeviceInfoResponse& info) {
+  s_.absent = info.device_id == 0;
+  s_.info_known = !s_.absent;
+  s_.info = info;
+}
+
+// What is known is of the device that was removed, but for the info.
+void DeviceModel::BeginAnew() {
+  const State old = s_;
+  s_ = {};
+  s_.open = old.open;
+  s_.info_asked = true;
+  s_.info_known = old.info_known;
+  s_.info = old.info;
+  s_.absent = old.absent;
+  if (!old.successor.has_value()) return;
+  SetInfo(*old.successor);
+  s_.absent = s_.absent && !old.replaced;
 }
 
 void DeviceModel::RequireInfo(std::string_view what) {
@@ -188,6 +204,9 @@ void DeviceModel::On(const SetConfig& set) {
 // --- Status. ---
 
 void DeviceModel::On(const SetDeviceStatus& set) {
+  // The info that it has asked for may be the one of a device that was not
+  // announced yet, which begins with status 0.
+  if (s_.asked_anew && (s_.status & ~set.bits()) != 0) BeginAnew();
   if (set.is_reset()) {
     if (set.status != 0) {
       Violated(Row::kDrvStatus3, "status 0x%x is not 0 and has no bit",
@@ -248,7 +267,7 @@ void DeviceModel::CheckDriverOk() {
   } else if (s_.open.Has(layout::kSetVqueue)) {
     Violated(Row::kDrvFinal1, "DRIVER_OK before SET_VQUEUE was answered");
   }
-  if (s_.reset_after_removal) {
+  if (s_.reset_after_removal && !s_.asked_anew) {
     Violated(Row::kDrvEvdev2, "DRIVER_OK for a device that was removed");
     s_.reset_after_removal = false;
   }
@@ -449,9 +468,13 @@ void DeviceModel::OnDevice(const Header& header, const DeviceMessage& message) {
 
 void DeviceModel::Answer(const OpenRequests::Request&,
                          const DeviceInfoResponse& info) {
-  s_.absent = info.device_id == 0;
-  s_.info_known = !s_.absent;
-  s_.info = info;
+  // One that is being removed shows its own info until the driver lets go of
+  // it.
+  if (s_.removed && (info.device_id == 0 || s_.replaced || s_.status == 0)) {
+    s_.successor = info;
+    return;
+  }
+  SetInfo(info);
 }
 
 void DeviceModel::Answer(const OpenRequests::Request&,
@@ -532,6 +555,9 @@ void DeviceModel::OnRemoved() {
   s_.removed = true;
   s_.started_at_removal = (s_.status & kStatusDriverOk) != 0;
   s_.reset_after_removal = false;
+  s_.replaced = false;
+  s_.asked_anew = false;
+  s_.successor.reset();
 }
 
 }  // namespace vmsg::msg

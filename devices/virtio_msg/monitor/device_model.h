@@ -130,8 +130,12 @@ class DeviceModel {
                 std::span<const std::byte> bytes);
   // A transport answer or event of this device.
   void OnDevice(const Header& header, const DeviceMessage& message);
-  // GET_DEVICES showed it, or READY was sent.
-  void OnPresent() { s_.absent = false; }
+  // GET_DEVICES showed it, or READY was sent: not the device that is being
+  // removed, if one is.
+  void OnPresent() {
+    s_.absent = false;
+    s_.replaced = s_.removed;
+  }
   // REMOVED was sent.
   void OnRemoved();
   // The driver side is a new one.
@@ -188,6 +192,8 @@ class DeviceModel {
   void CheckAreas(const virtio::QueueConfig& config);
   void CheckPosition(Queue* queue, const EventAvail& avail);
   void Reset();
+  void BeginAnew();
+  void SetInfo(const DeviceInfoResponse& info);
   void NoteReported(uint32_t status);
   // Accepted features hold it.
   bool Negotiated(uint32_t bit) const;
@@ -218,9 +224,16 @@ class DeviceModel {
     KnownGenerations generations;
     bool generation_rejected = false;
     std::optional<uint32_t> unread_generation;  // of an event without data
-    bool removed = false;                       // REMOVED was sent
-    bool started_at_removal = false;            // in DRIVER_OK then
+
+    // Of a device whose REMOVED was sent. It serves its driver on until that
+    // resets it, or a deadline; see BeginAnew().
+    bool removed = false;
+    bool started_at_removal = false;  // in DRIVER_OK then
     bool reset_after_removal = false;
+    bool replaced = false;    // another one is there
+    bool asked_anew = false;  // GET_DEVICE_INFO since
+    // Who is there instead, from the next request on.
+    std::optional<DeviceInfoResponse> successor;
 
     // Until status 0, from here on.
     uint32_t status = 0;    // written, less what the device did not take

@@ -87,6 +87,24 @@ Seeds AllSeeds() {
     c.Ready();
     c.Info();
   });
+  add("graceful_removal", [](C& c) {
+    c.Start();
+    c.ReadConfig(4);
+    c.Removed();
+    c.Info();
+    c.Avail();
+    c.WriteConfig(4, 4);
+    c.Status(0);
+    c.Info(0);
+    c.Ready();
+    c.Start();
+    c.Avail();
+    c.Removed();
+    c.Ready();
+    c.Info();
+    c.Avail();
+    c.Status(1);
+  });
   add("no_device", [](C& c) {
     c.Info(0);
     c.Status(1, 0);

@@ -147,6 +147,76 @@ TEST(WireMonitorTest, RemovedDeviceMayBeUsedUntilTheDriverHasLookedAtTheEvent) {
   EXPECT_THAT(c.texts(), IsEmpty());
 }
 
+// amp-pci-device, 4: it serves its driver until that lets go of it.
+TEST(WireMonitorTest, InfoOfADeviceThatIsBeingRemovedDoesNotMakeItANewOne) {
+  Conversation c;
+  c.Start();
+  c.ReadConfig(4);
+  c.Removed();
+  c.Info();
+  c.Avail();
+  c.WriteConfig(4, 4);
+  c.ReadStatus(15);
+  c.Avail();
+  c.Status(0);
+  EXPECT_THAT(c.texts(), IsEmpty());
+}
+
+TEST(WireMonitorTest, DriverThatAskedWhileItsDeviceWentMayStartTheNext) {
+  Conversation c;
+  c.Start();
+  c.Removed();
+  c.Info();
+  c.Ready();
+  c.Start();
+  c.Avail();
+  EXPECT_THAT(c.texts(), IsEmpty());
+  // One that it found before its READY, and has never reset.
+  c.Removed();
+  c.Info();
+  c.Status(1);
+  c.Status(3);
+  c.ReadFeatures();
+  c.WriteFeatures();
+  c.Status(11);
+  c.SetUpQueue();
+  c.Status(15);
+  c.Ready();
+  c.Avail();
+  EXPECT_THAT(c.texts(), IsEmpty());
+}
+
+TEST(WireMonitorTest, EventThatCrossesTheInfoOfTheNextDeviceIsForTheOld) {
+  for (const bool ready : {false, true}) {
+    Conversation c;
+    c.Start();
+    c.Removed();
+    if (ready) c.Ready();
+    c.Info(ready ? 4 : 0);
+    c.Avail();
+    EXPECT_THAT(c.texts(), IsEmpty());
+    // The driver has that answer when it asks again.
+    c.ReadStatus(0);
+    c.Avail();
+    EXPECT_THAT(c.rows(), ElementsAre(ready ? Row::kDrvFinal3 : Row::kDrvHdr5));
+  }
+}
+
+TEST(WireMonitorTest, NumberThatWasFoundEmptyIsUsedAgainAfterReady) {
+  Conversation c;
+  c.Start();
+  c.Removed();
+  c.Info(0);
+  c.Ready();
+  c.Start();
+  c.Avail();
+  EXPECT_THAT(c.texts(), IsEmpty());
+  c.Removed();
+  c.Info(0);
+  c.Status(1, 0);
+  EXPECT_THAT(c.rows(), ElementsAre(Row::kDrvHdr5));
+}
+
 TEST(WireMonitorTest, DriverThatProbesWhileItsDeviceGoesIsForgiven) {
   Conversation c;
   c.Info();
