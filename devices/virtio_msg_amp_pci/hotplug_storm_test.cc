@@ -16,7 +16,10 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_join.h"
 #include "devices/virtio/testing/dummy_device.h"
+#include "devices/virtio_msg/monitor/rows.h"
+#include "devices/virtio_msg/monitor/wire_monitor.h"
 #include "devices/virtio_msg/testing/driver_port.h"
 #include "devices/virtio_msg/testing/single_buffer_driver.h"
 #include "devices/virtio_msg/testing/wire.h"
@@ -109,6 +112,7 @@ class Storm {
       : random_(seed),
         m_({.num_fifos = 2,
             .fifo_layout = layout,
+            .wire_monitor = true,
             .ping = {.interval = milliseconds(seed % 2 * 20),
                      .timeout = milliseconds(150)}}),
         bus_(m_.device->bus(kFifo)),
@@ -169,6 +173,7 @@ class Storm {
     EXPECT_EQ(Count("malformed"), 0u);
     EXPECT_EQ(Count("breaks"), 0u);
     EXPECT_EQ(gone_, unplugged_);
+    ExpectNoOtherViolations();
     for (uint32_t slot = 0; slot < kSlots; ++slot) {
       const control::SlotReport report = bus_->slot_report(slot);
       if (driver_.live(slot)) {
@@ -180,6 +185,21 @@ class Storm {
     }
   }
 
+  // What the driver may be blamed for: as drivers in the field it resets queues
+  // of a device that it leaves, whether or not it has negotiated that, and it
+  // notifies queues that are not set up, or not there at all.
+  void ExpectNoOtherViolations() {
+    const msg::WireMonitor& monitor = *m_.device->wire_monitor(kFifo);
+    EXPECT_EQ(monitor.violations(), Violations(msg::Row::kDrvRvq1) +
+                                        Violations(msg::Row::kDrvFinal3) +
+                                        Violations(msg::Row::kDrvNotif2))
+        << monitor.Summary() << "\n"
+        << absl::StrJoin(m_.log.lines, "\n");
+  }
+
+  uint64_t Violations(msg::Row row) {
+    return m_.device->wire_monitor(kFifo)->count(row);
+  }
   uint64_t Count(std::string_view name) {
     for (const control::NamedCount& count : bus_->bus_report().counters) {
       if (count.name == name) return count.value;
@@ -270,6 +290,8 @@ TEST_P(HotplugStormTest, DriverAndFunctionAgreeWhenItIsOver) {
   // The storm was one.
   EXPECT_GT(storm.driver().probes(), 50u);
   EXPECT_GT(storm.driver().tear_downs(), 20u);
+  EXPECT_GT(storm.Violations(msg::Row::kDrvRvq1), 10u);
+  EXPECT_GT(storm.Violations(msg::Row::kDrvFinal3), 10u);
   EXPECT_GT(storm.unplugged(), 50u);
   EXPECT_GT(storm.resets(), 0u);
   EXPECT_GT(storm.Count("full_rechecks"), 0u) << "the device queue was full";
