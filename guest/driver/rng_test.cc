@@ -35,16 +35,16 @@ class RngTest : public testing::TestWithParam<bool> {
 
   // Serves every available request with at most `limit` bytes of a counter.
   void Fill(uint32_t queue, uint32_t limit) {
-    while (const auto head = fake_.PopAvailable(queue)) {
+    fake_.ServeQueue(queue, [this, limit](const FakeDevice::Buffers& buffers) {
+      EXPECT_EQ(buffers.size(), buffers_of_request_);
       uint32_t written = 0;
-      EXPECT_EQ(fake_.Writable(queue, *head).size(), buffers_of_request_);
-      for (const auto& [address, length] : fake_.Writable(queue, *head)) {
+      for (const auto& [address, length] : buffers) {
         for (uint32_t i = 0; i < length && written < limit; ++i, ++written) {
           *platform_.At(address + i) = static_cast<std::byte>(handed_out_++);
         }
       }
-      fake_.PushUsed(queue, *head, written);
-    }
+      return written;
+    });
     fake_.SendUsed(queue);
   }
 

@@ -43,23 +43,6 @@ class VirtioDeviceTest : public testing::Test {
     return device_.SetUpQueue(0, wanted, 0, platform_.dma_arena(), &queue_);
   }
 
-  // Answers transport requests with this id by `make(message)`.
-  void OnRequest(
-      uint8_t id,
-      std::function<std::vector<MessageBytes>(const MessageBytes&)> make) {
-    fake_.intercept = [id, make = std::move(make)](const MessageBytes& message)
-        -> std::optional<std::vector<MessageBytes>> {
-      if (Field(message, 0, 1) != 0 || Field(message, 1, 1) != id) {
-        return std::nullopt;
-      }
-      return make(message);
-    };
-  }
-  static MessageBuilder AnswerTo(const MessageBytes& message) {
-    return MessageBuilder(1, static_cast<uint8_t>(Field(message, 1, 1)),
-                          static_cast<uint16_t>(Field(message, 2, 2)),
-                          static_cast<uint16_t>(Field(message, 4, 2)));
-  }
   // Ids of the transport messages sent, in order.
   std::vector<uint64_t> Ids() {
     std::vector<uint64_t> ids;
@@ -123,7 +106,7 @@ TEST_F(VirtioDeviceTest, EnablesOnlyWhatItSupportsAndTheDeviceOffers) {
 TEST_F(VirtioDeviceTest, ReadsFeaturesInAsManyMessagesAsTheDeviceNeeds) {
   fake_.num_feature_bits = 128;
   // A device that gives one block at a time (O-12).
-  OnRequest(0x03, [this](const MessageBytes& message) {
+  fake_.OnRequest(0x03, [this](const MessageBytes& message) {
     const auto block = static_cast<uint32_t>(Field(message, 8, 4));
     return std::vector<MessageBytes>{
         AnswerTo(message)
@@ -147,7 +130,7 @@ TEST_F(VirtioDeviceTest, HugeFeatureCountCostsNoMoreThanWhatIsUsed) {
 }
 
 TEST_F(VirtioDeviceTest, FeatureAnswerForOtherBlocksIsRefused) {
-  OnRequest(0x03, [](const MessageBytes& message) {
+  fake_.OnRequest(0x03, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{
         AnswerTo(message).U32(1).U32(1).U32(1).Build()};
   });
@@ -155,7 +138,7 @@ TEST_F(VirtioDeviceTest, FeatureAnswerForOtherBlocksIsRefused) {
 }
 
 TEST_F(VirtioDeviceTest, EmptyFeatureAnswerIsRefused) {
-  OnRequest(0x03, [](const MessageBytes& message) {
+  fake_.OnRequest(0x03, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{AnswerTo(message).U32(0).U32(0).Build()};
   });
   EXPECT_EQ(Negotiate(), Error::kBadAnswer);
@@ -230,7 +213,7 @@ TEST_F(VirtioDeviceTest, QueueThatDoesNotExistIsNotFound) {
 
 TEST_F(VirtioDeviceTest, SettingsThatTheDeviceDidNotTakeAreNoticed) {
   ASSERT_EQ(Negotiate(), Error::kNone);
-  OnRequest(0x0A, [](const MessageBytes& message) {
+  fake_.OnRequest(0x0A, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{AnswerTo(message).Build()};
   });
   EXPECT_EQ(SetUpQueue(), Error::kRefused);
@@ -242,7 +225,7 @@ TEST_F(VirtioDeviceTest, SettingsThatTheDeviceDidNotTakeAreNoticed) {
 
 TEST_F(VirtioDeviceTest, AnswerAboutAnotherQueueIsRefused) {
   ASSERT_EQ(Negotiate(), Error::kNone);
-  OnRequest(0x09, [](const MessageBytes& message) {
+  fake_.OnRequest(0x09, [](const MessageBytes& message) {
     MessageBuilder answer = AnswerTo(message);
     answer.U32(3).U32(256).U32(0).U32(0).U64(0).U64(0).U64(0);
     return std::vector<MessageBytes>{answer.Build()};
@@ -309,7 +292,7 @@ TEST_P(VirtioRingTest, QueueBeginsAnewAfterItsReset) {
 
 TEST_P(VirtioRingTest, QueueThatStaysActiveWasNotReset) {
   Start(Features::Of(kFeatureRingReset));
-  OnRequest(0x0B, [](const MessageBytes& message) {
+  fake_.OnRequest(0x0B, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{AnswerTo(message).Build()};
   });
   EXPECT_EQ(device_.ResetQueue(0), Error::kRefused);
@@ -387,7 +370,7 @@ TEST_F(VirtioDeviceTest, ActiveQueueIsLeftAloneWithoutRingReset) {
 TEST_F(VirtioDeviceTest, StartNeedsDriverOkInTheAnswer) {
   ASSERT_EQ(Negotiate(), Error::kNone);
   uint32_t answer = 11;
-  OnRequest(0x08, [&answer](const MessageBytes& message) {
+  fake_.OnRequest(0x08, [&answer](const MessageBytes& message) {
     return std::vector<MessageBytes>{AnswerTo(message).U32(answer).Build()};
   });
   EXPECT_EQ(device_.Start(), Error::kRefused);
@@ -501,7 +484,7 @@ TEST_F(VirtioDeviceTest, AbsentSharedMemoryIsNotFound) {
   ASSERT_EQ(device_.Probe(&bus_, 5), Error::kNone);
   SharedMemoryInfo shm;
   EXPECT_EQ(device_.GetSharedMemory(1, &shm), Error::kNotFound);
-  OnRequest(0x0C, [](const MessageBytes& message) {
+  fake_.OnRequest(0x0C, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{
         AnswerTo(message).U32(1).U32(0x1000).U32(0xD0000000).Build()};
   });
@@ -546,7 +529,7 @@ TEST_F(VirtioConfigTest, ReadStaysInsideTheReportedSize) {
 
 TEST_F(VirtioConfigTest, TornReadIsRepeated) {
   int reads = 0;
-  OnRequest(0x05, [this, &reads](const MessageBytes& message) {
+  fake_.OnRequest(0x05, [this, &reads](const MessageBytes& message) {
     if (++reads == 2) {
       fake_.generation = 8;
       fake_.config.assign(100, std::byte{0x88});
@@ -567,7 +550,7 @@ TEST_F(VirtioConfigTest, TornReadIsRepeated) {
 }
 
 TEST_F(VirtioConfigTest, ConfigurationThatNeverStandsStillIsStale) {
-  OnRequest(0x05, [this](const MessageBytes& message) {
+  fake_.OnRequest(0x05, [this](const MessageBytes& message) {
     MessageBuilder answer = AnswerTo(message);
     answer.U32(++fake_.generation)
         .U32(static_cast<uint32_t>(Field(message, 8, 4)))
@@ -580,7 +563,7 @@ TEST_F(VirtioConfigTest, ConfigurationThatNeverStandsStillIsStale) {
 }
 
 TEST_F(VirtioConfigTest, RefusedReadIsABadAnswer) {
-  OnRequest(0x05, [](const MessageBytes& message) {
+  fake_.OnRequest(0x05, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{
         AnswerTo(message).U32(7).U32(0).U32(0).Build()};  // O-13
   });
@@ -676,7 +659,7 @@ TEST_F(VirtioConfigTest, StaleWriteIsReadAgainBeforeItIsReported) {
 TEST_F(VirtioConfigTest, WriteRefusedAtTheSameGenerationIsRefused) {
   std::array<std::byte, 4> data;
   ASSERT_EQ(device_.ReadConfig(0, data), Error::kNone);
-  OnRequest(0x06, [](const MessageBytes& message) {
+  fake_.OnRequest(0x06, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{
         AnswerTo(message).U32(7).U32(10).U32(0).Build()};
   });
@@ -737,7 +720,7 @@ TEST_F(VirtioConfigTest, EventPastTheSpaceTouchesNothing) {
 
 TEST_F(VirtioConfigTest, ChangeDuringAReadIsNotLost) {
   bool sent = false;
-  OnRequest(0x05, [this, &sent](const MessageBytes& message) {
+  fake_.OnRequest(0x05, [this, &sent](const MessageBytes& message) {
     MessageBuilder answer = AnswerTo(message);
     answer.U32(fake_.generation)
         .U32(static_cast<uint32_t>(Field(message, 8, 4)))
@@ -767,7 +750,7 @@ TEST_F(VirtioConfigTest, ChangeDuringAWriteIsNotLost) {
   for (const bool with_data : {false, true}) {
     ASSERT_EQ(device_.Config(&config), Error::kNone);
     const uint32_t before = fake_.generation;
-    OnRequest(0x06, [this, with_data](const MessageBytes& message) {
+    fake_.OnRequest(0x06, [this, with_data](const MessageBytes& message) {
       // The answer, and right behind it the news.
       MessageBuilder answer = AnswerTo(message);
       answer.U32(fake_.generation++)
@@ -802,7 +785,7 @@ class VirtioShortAnswerTest : public VirtioConfigTest,
 };
 
 TEST_P(VirtioShortAnswerTest, IsABadAnswer) {
-  OnRequest(GetParam().id, [](const MessageBytes& message) {
+  fake_.OnRequest(GetParam().id, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{AnswerTo(message).Build()};
   });
   EXPECT_EQ(GetParam().call(&device_), Error::kBadAnswer);

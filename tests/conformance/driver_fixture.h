@@ -7,9 +7,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <optional>
-#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -69,38 +66,6 @@ class DriverFixture : public testing::Test {
     return device_.Notify(0, *queue_);
   }
 
-  // The device takes every request on the queue and fills it.
-  void Fill(uint32_t queue) {
-    while (const auto head = fake_.PopAvailable(queue)) {
-      uint32_t written = 0;
-      for (const auto& [address, length] : fake_.Writable(queue, *head)) {
-        for (uint32_t i = 0; i < length; ++i) {
-          *platform_.At(address + i) = std::byte{0x5A};
-        }
-        written += length;
-      }
-      fake_.PushUsed(queue, *head, written);
-    }
-  }
-
-  // Answers requests with this id by `make(message)`.
-  void OnRequest(
-      uint8_t id,
-      std::function<std::vector<MessageBytes>(const MessageBytes&)> make) {
-    fake_.intercept = [id, make = std::move(make)](const MessageBytes& message)
-        -> std::optional<std::vector<MessageBytes>> {
-      if (Field(message, 0, 1) != 0 || Field(message, 1, 1) != id) {
-        return std::nullopt;
-      }
-      return make(message);
-    };
-  }
-  static MessageBuilder AnswerTo(const MessageBytes& message) {
-    return MessageBuilder(static_cast<uint8_t>(Field(message, 0, 1) | 1),
-                          static_cast<uint8_t>(Field(message, 1, 1)),
-                          static_cast<uint16_t>(Field(message, 2, 2)),
-                          static_cast<uint16_t>(Field(message, 4, 2)));
-  }
   // What the driver sent with this transport id; all of it with -1.
   std::vector<MessageBytes> Sent(int id = -1) const {
     return id < 0 ? fake_.received()

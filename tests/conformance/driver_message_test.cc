@@ -93,14 +93,14 @@ TEST_F(DriverMessageConformance, DRV_REV_3_HalfUnderstoodDataIsNotUsed) {
   fake_.config = Bytes("01 02 03 04 05 06 07 08");
   Probe();
   // Shorter than its own length says.
-  OnRequest(0x05, [](const MessageBytes& message) {
+  fake_.OnRequest(0x05, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{
         AnswerTo(message).U32(9).U32(0).U32(4).U16(0).Build()};
   });
   std::array<std::byte, 4> data;
   EXPECT_EQ(device_.ReadConfig(0, data), Error::kBadAnswer);
   // About another range than the one asked for.
-  OnRequest(0x05, [](const MessageBytes& message) {
+  fake_.OnRequest(0x05, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{
         AnswerTo(message).U32(9).U32(1).U32(4).U32(0).Build()};
   });

@@ -27,7 +27,7 @@ TEST_F(DriverOperationConformance, DRV_NOTIF_1_NewBuffersAreAnnounced) {
             Error::kNone);
   EXPECT_TRUE(Sent(0x41).empty());
   fake_.on_avail = [this](uint32_t queue) {
-    Fill(queue);
+    fake_.FillQueue(queue);
     fake_.SendUsed(queue);
   };
   std::array<std::byte, 8> out;
@@ -66,7 +66,7 @@ TEST_F(DriverOperationConformance, DRV_NOTIF_3_PositionIsSentWhereNegotiated) {
       ASSERT_EQ(AddAndNotify(), Error::kNone);
       const uint32_t wrap = i / 4 % 2 == 0 ? 0x80000000u : 0;
       EXPECT_EQ(Field(Sent(0x41).back(), 12, 4), packed ? i % 4 | wrap : i);
-      Fill(0);
+      fake_.FillQueue(0);
       UsedChain chain;
       ASSERT_EQ(queue_->Take(&chain), Error::kNone);
     }
@@ -90,7 +90,7 @@ TEST_F(DriverOperationConformance, DRV_EVT_2_UsedEventLeadsToTheQueue) {
             Error::kNone);
   // The device answers while the driver sleeps, and only then.
   platform_.on_wait = [this] {
-    Fill(0);
+    fake_.FillQueue(0);
     fake_.SendUsed(0);
   };
   std::array<std::byte, 8> out = {};
@@ -98,7 +98,7 @@ TEST_F(DriverOperationConformance, DRV_EVT_2_UsedEventLeadsToTheQueue) {
   uint32_t requests = 0;
   ASSERT_EQ(rng.Read(out, &received, &requests), Error::kNone);
   EXPECT_EQ(received, 8u);
-  EXPECT_EQ(out[7], std::byte{0x5A});
+  EXPECT_EQ(out[7], FakeDevice::kFiller);
   EXPECT_GE(platform_.waits(), 1u);
   // Which queue it was is kept apart.
   fake_.SendUsed(3);

@@ -152,7 +152,7 @@ TEST_F(DriverSetupConformance, DRV_GDF_1_FeaturesAreBlocksOf32Bits) {
   fake_.num_feature_bits = 128;
   fake_.offered = FeatureBit(29) | FeatureBit(32);
   // One block at a time; past the offered bits zero.
-  OnRequest(0x03, [](const MessageBytes& message) {
+  fake_.OnRequest(0x03, [](const MessageBytes& message) {
     const auto block = static_cast<uint32_t>(Field(message, 8, 4));
     const uint32_t word = block == 0 ? 1u << 29 : block == 1 ? 1u : 0u;
     return std::vector<MessageBytes>{
@@ -336,7 +336,7 @@ TEST_F(DriverSetupConformance, DRV_FINAL_2_NoIoUntilDriverOkWasReported) {
   Negotiate();
   ASSERT_EQ(SetUpQueue(), Error::kNone);
   EXPECT_EQ(AddAndNotify(), Error::kInvalidArgument);
-  OnRequest(0x08, [](const MessageBytes& message) {
+  fake_.OnRequest(0x08, [](const MessageBytes& message) {
     return std::vector<MessageBytes>{AnswerTo(message).U32(11).Build()};
   });
   EXPECT_EQ(device_.Start(), Error::kRefused);

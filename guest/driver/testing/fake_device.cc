@@ -56,6 +56,13 @@ uint64_t Field(const MessageBytes& message, size_t offset, size_t bytes) {
   return value;
 }
 
+MessageBuilder AnswerTo(const MessageBytes& request) {
+  return MessageBuilder(static_cast<uint8_t>(Field(request, 0, 1) | 1),
+                        static_cast<uint8_t>(Field(request, 1, 1)),
+                        static_cast<uint16_t>(Field(request, 2, 2)),
+                        static_cast<uint16_t>(Field(request, 4, 2)));
+}
+
 FakeDevice::FakeDevice(FakePlatform* platform)
     : platform_(platform), window_(std::make_unique<Window>()) {
   std::memset(window_->data(), 0, window_->size());
@@ -74,6 +81,18 @@ std::vector<MessageBytes> FakeDevice::received_of(bool bus,
     }
   }
   return result;
+}
+
+void FakeDevice::OnRequest(
+    uint8_t id,
+    std::function<std::vector<MessageBytes>(const MessageBytes&)> make) {
+  intercept = [id, make = std::move(make)](const MessageBytes& message)
+      -> std::optional<std::vector<MessageBytes>> {
+    if (Field(message, 0, 1) != 0 || Field(message, 1, 1) != id) {
+      return std::nullopt;
+    }
+    return make(message);
+  };
 }
 
 bool FakeDevice::Send(const MessageBytes& message) {
@@ -258,6 +277,25 @@ void FakeDevice::SendDeviceEvent(uint16_t device, uint16_t state) {
   Send(MessageBuilder(2, 0x40, 0, 0).U16(device).U16(state).Build());
 }
 
+void FakeDevice::ServeQueue(
+    uint32_t queue, const std::function<uint32_t(const Buffers&)>& write) {
+  while (const std::optional<uint16_t> id = PopAvailable(queue)) {
+    PushUsed(queue, *id, write(Writable(queue, *id)));
+  }
+}
+
+void FakeDevice::FillQueue(uint32_t queue) {
+  ServeQueue(queue, [this](const Buffers& buffers) {
+    uint32_t written = 0;
+    for (const auto& [address, length] : buffers) {
+      for (uint32_t i = 0; i < length; ++i)
+        *platform_->At(address + i) = kFiller;
+      written += length;
+    }
+    return written;
+  });
+}
+
 std::optional<uint16_t> FakeDevice::PopAvailable(uint32_t index) {
   Queue& queue = queues.at(index);
   const std::optional<FakeRing::Chain> chain = queue.ring->Pop();
@@ -266,9 +304,8 @@ std::optional<uint16_t> FakeDevice::PopAvailable(uint32_t index) {
   return chain->id;
 }
 
-std::vector<std::pair<uint64_t, uint32_t>> FakeDevice::Writable(uint32_t index,
-                                                                uint16_t id) {
-  std::vector<std::pair<uint64_t, uint32_t>> result;
+FakeDevice::Buffers FakeDevice::Writable(uint32_t index, uint16_t id) {
+  Buffers result;
   for (const FakeRing::Buffer& buffer :
        queues.at(index).popped.at(id).buffers) {
     if (buffer.device_writes) {

@@ -45,6 +45,9 @@ class MessageBuilder {
 // A little-endian field of a message.
 uint64_t Field(const MessageBytes& message, size_t offset, size_t bytes);
 
+// The answer to a request, so far without fields.
+MessageBuilder AnswerTo(const MessageBytes& request);
+
 // Threads: one; it acts inside the driver's doorbell writes.
 class FakeDevice {
  public:
@@ -92,6 +95,11 @@ class FakeDevice {
   std::function<void(uint32_t queue)> on_avail;
   bool serve = true;  // false: leaves messages on the driver queue
 
+  // Intercepts the transport requests with this id: `make(request)` are sent.
+  void OnRequest(
+      uint8_t id,
+      std::function<std::vector<MessageBytes>(const MessageBytes&)> make);
+
   // --- What a test does and sees. ---
 
   // Everything received, in order; and only those of one id.
@@ -110,11 +118,20 @@ class FakeDevice {
                   uint32_t length);
   void SendDeviceEvent(uint16_t device, uint16_t state);
 
+  // Serves every available chain of a queue: `write` fills what is writable of
+  // it, as (address, length), and says how many bytes it wrote. EVENT_USED is
+  // the caller's to send.
+  using Buffers = std::vector<std::pair<uint64_t, uint32_t>>;
+  void ServeQueue(uint32_t queue,
+                  const std::function<uint32_t(const Buffers&)>& write);
+  // The same, with all of it filled with kFiller.
+  static constexpr std::byte kFiller{0x5A};
+  void FillQueue(uint32_t queue);
+
   // The next available chain of a queue: its id, or nothing.
   std::optional<uint16_t> PopAvailable(uint32_t queue);
   // Writable bytes of a chain that was popped, as (address, length).
-  std::vector<std::pair<uint64_t, uint32_t>> Writable(uint32_t queue,
-                                                      uint16_t id);
+  Buffers Writable(uint32_t queue, uint16_t id);
   // Says that a chain was used, be it one that was popped or not.
   void PushUsed(uint32_t queue, uint32_t id, uint32_t written);
 

@@ -40,7 +40,7 @@ class FakeConsole final : public Console {
   std::string input;
 };
 
-// One function with one FIFO, and FakeDevice behind it, which gives bytes 0x5A.
+// One function with one FIFO, and FakeDevice behind it, which fills requests.
 // Each step runs when the program sleeps.
 class ProgramFixture : public testing::Test {
  protected:
@@ -63,7 +63,10 @@ class ProgramFixture : public testing::Test {
     platform_.memory = std::span(fake_.window(), kFifoWindowBytes);
     fake_.interrupt = 0;  // the first that the platform gives out
     fake_.present = 0;
-    fake_.on_avail = [this](uint32_t queue) { Fill(queue); };
+    fake_.on_avail = [this](uint32_t queue) {
+      fake_.FillQueue(queue);
+      fake_.SendUsed(queue);
+    };
     platform_.on_wait = [this] {
       if (steps_.empty()) return;
       auto step = std::move(steps_.front());
@@ -96,20 +99,6 @@ class ProgramFixture : public testing::Test {
   FakeConsole console_;
 
  private:
-  void Fill(uint32_t queue) {
-    while (const auto head = fake_.PopAvailable(queue)) {
-      uint32_t written = 0;
-      for (const auto& [address, length] : fake_.Writable(queue, *head)) {
-        for (uint32_t i = 0; i < length; ++i) {
-          *platform_.At(address + i) = std::byte{0x5A};
-        }
-        written += length;
-      }
-      fake_.PushUsed(queue, *head, written);
-    }
-    fake_.SendUsed(queue);
-  }
-
   std::deque<std::function<void()>> steps_;
 };
 
