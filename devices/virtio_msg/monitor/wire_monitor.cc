@@ -234,6 +234,10 @@ void WireMonitor::OnPingAnswer(const Header& header,
     ping.reset();
     return;
   }
+  if (forgotten_pings_ != 0) {
+    --forgotten_pings_;
+    return;
+  }
   ReportBus(Row::kBusPing1, "a PING answer that fits no PING");
 }
 
@@ -266,6 +270,7 @@ void WireMonitor::OnDeviceMessage(std::span<const std::byte> bytes) {
       if (present && number < kDevices) devices_[number].OnPresent();
     }
   } else if (const auto* const ping = std::get_if<msg::Ping>(&message)) {
+    if (pings_[next_ping_].has_value()) ++forgotten_pings_;
     pings_[next_ping_] = Ping{.token = header.token, .data = ping->data};
     next_ping_ = (next_ping_ + 1) % pings_.size();
   }
@@ -274,6 +279,7 @@ void WireMonitor::OnDeviceMessage(std::span<const std::byte> bytes) {
 void WireMonitor::OnDriverReset() {
   for (DeviceModel& device : devices_) device.Clear();
   pings_ = {};
+  forgotten_pings_ = 0;
 }
 
 }  // namespace vmsg::msg

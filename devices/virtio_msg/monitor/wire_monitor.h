@@ -104,9 +104,11 @@ class WireMonitor final : public TrafficObserver, private ViolationReporter {
   std::array<vmm::OwnedCounter, kNumRows> counts_;
 
   std::vector<DeviceModel> devices_;
-  // Of the device, without an answer: the last ones.
+  // Of the device, without an answer: the last ones, and how many were before
+  // them. A driver that was paused finds more than these.
   std::array<std::optional<Ping>, 4> pings_;
   size_t next_ping_ = 0;
+  uint64_t forgotten_pings_ = 0;
 };
 
 }  // namespace vmsg::msg

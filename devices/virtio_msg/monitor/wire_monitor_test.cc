@@ -255,6 +255,20 @@ TEST(WireMonitorTest, ResetThatOvertakesNeedsResetEndsIt) {
   EXPECT_THAT(c.texts(), IsEmpty());
 }
 
+TEST(WireMonitorTest, DriverThatWasPausedAnswersAllThatItFinds) {
+  Conversation c;
+  constexpr uint16_t kPings = 62;
+  for (uint16_t i = 1; i <= kPings; ++i) {
+    c.Device(Message(2, 0x03, 0, Payload().U32(100u + i), i));
+  }
+  for (uint16_t i = 1; i <= kPings; ++i) {
+    c.Driver(Message(3, 0x03, 0, Payload().U32(100u + i), i));
+  }
+  EXPECT_THAT(c.texts(), IsEmpty());
+  c.Driver(Message(3, 0x03, 0, Payload().U32(101), 1));
+  EXPECT_THAT(c.rows(), ElementsAre(Row::kBusPing1));
+}
+
 TEST(WireMonitorTest, MoreOpenRequestsThanAnyBusKeepsAreSurvived) {
   Conversation c;
   c.Info();
