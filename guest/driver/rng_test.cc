@@ -10,6 +10,7 @@
 #include "guest/driver/bus.h"
 #include "guest/driver/features.h"
 #include "guest/driver/spsc_fifo.h"
+#include "guest/driver/testing/driver_judge.h"
 #include "guest/driver/testing/fake_device.h"
 #include "guest/driver/testing/fake_platform.h"
 #include "guest/driver/testing/fake_ring.h"
@@ -70,6 +71,7 @@ class RngTest : public testing::TestWithParam<bool> {
 
   FakePlatform platform_;
   FakeDevice fake_;
+  DriverJudge judge_{&fake_};
   SpscFifo fifo_;
   Bus bus_;
   VirtioDevice device_;

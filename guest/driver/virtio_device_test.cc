@@ -14,6 +14,7 @@
 #include "guest/driver/features.h"
 #include "guest/driver/spsc_fifo.h"
 #include "guest/driver/testing/bytes.h"
+#include "guest/driver/testing/driver_judge.h"
 #include "guest/driver/testing/fake_device.h"
 #include "guest/driver/testing/fake_platform.h"
 #include "guest/driver/testing/fake_ring.h"
@@ -54,6 +55,7 @@ class VirtioDeviceTest : public testing::Test {
 
   FakePlatform platform_;
   FakeDevice fake_;
+  DriverJudge judge_{&fake_};
   SpscFifo fifo_;
   Bus bus_;
   AnyVirtqueue queue_;

