@@ -458,6 +458,25 @@ TEST_F(DriverPingTest, EventWaitsForAPingWithoutAnswerAsForAnEvent) {
   EXPECT_TRUE(got[0].is_device_event());
 }
 
+// A driver that PINGs again and again is PINGed back at once, and does not
+// answer; the time for an answer is shorter than that between events.
+TEST(DriverPingPacingTest, PingsThatFollowOneAnotherLetAnEventHaveItsTurn) {
+  BusHarness harness(
+      {.ping = {.interval = kInterval, .timeout = milliseconds(20)}});
+  harness.PlugDummy(1, kInstant);
+  harness.Start(1);
+  ASSERT_EQ(Pings(harness.Send(PingRequest(1))).size(), 1u);
+  harness.PlugDummy(4, kInstant);
+  int events = 0;
+  for (int i = 0; i < 50; ++i) {
+    harness.Send(PingRequest(7));
+    for (const Received& got : harness.RunFor(milliseconds(10))) {
+      if (got.is_device_event()) ++events;
+    }
+  }
+  EXPECT_EQ(events, 1);
+}
+
 TEST_F(DriverPingTest, PingWaitsForTheReactionToAnEvent) {
   ASSERT_NO_FATAL_FAILURE(Prove());
   harness_.RunFor(kInterval - milliseconds(10));

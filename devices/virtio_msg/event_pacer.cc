@@ -36,6 +36,7 @@ void EventPacer::Sent(const Announcement& announcement, bool news) {
   }
   next_ = (announcement.slot + 1) % kSlots;
   outstanding_ = announcement;
+  last_was_ping_ = false;
   news_ = news;
   timer_->Arm(pacing_);
 }
@@ -44,6 +45,7 @@ void EventPacer::PingSent() {
   VMSG_CHECK(ping_next(), "a PING too early");
   ping_owed_ = false;
   ping_outstanding_ = true;
+  last_was_ping_ = true;
   timer_->Arm(pacing_);
 }
 
@@ -57,6 +59,7 @@ void EventPacer::Reset() {
   ready_ = 0;
   removed_ = 0;
   ping_owed_ = false;
+  last_was_ping_ = false;
   Release();
 }
 

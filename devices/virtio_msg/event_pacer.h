@@ -73,9 +73,11 @@ class EventPacer {
 
   void OwePing() { ping_owed_ = true; }
   void CancelPing() { ping_owed_ = false; }
-  // A PING is to be sent now. It goes before what Next() gives: who owes one
-  // waits a while before the next, so events have their turn.
-  bool ping_next() const { return ping_owed_ && free(); }
+  // A PING is to be sent now. It goes before what Next() gives, but for one
+  // that follows another PING: then an event has its turn.
+  bool ping_next() const {
+    return ping_owed_ && free() && !(last_was_ping_ && events_owed());
+  }
   // It was sent, and is outstanding now. REQUIRES: ping_next().
   void PingSent();
   // No effect when it is not outstanding any more.
@@ -88,6 +90,7 @@ class EventPacer {
 
  private:
   static constexpr uint32_t Bit(uint32_t slot) { return uint32_t{1} << slot; }
+  bool events_owed() const { return (ready_ | removed_) != 0; }
   bool free() const { return !outstanding_.has_value() && !ping_outstanding_; }
   void Release();
 
@@ -99,6 +102,7 @@ class EventPacer {
   bool news_ = false;
   bool ping_owed_ = false;
   bool ping_outstanding_ = false;
+  bool last_was_ping_ = false;  // of all that was sent
   absl::AnyInvocable<void()> may_send_;
   const std::unique_ptr<vmm::Timer> timer_;
 };
