@@ -128,7 +128,10 @@ CaseResult Bench::Run(const Group& group, const Case& one) {
   Mark();
   wait_ns_ = one.expected == Verdict::kDegraded ? options_.silence_ns
                                                 : options_.answer_ns;
+  StartWatch(group.scope);
   const Reaction reaction = one.run(*this);
+  watching_ = false;
+  result.watched = watched_;
   if (!ControlsAnswer(group.scope)) Fail("control-after");
   result.verdict = Judge(one, reaction);
   wait_ns_ = options_.answer_ns;
@@ -150,6 +153,34 @@ bool Bench::ControlsAnswer(Scope scope) {
     }
   }
   return true;
+}
+
+void Bench::StartWatch(Scope scope) {
+  watching_ = true;
+  watch_scope_ = scope;
+  watched_ = 0;
+  acts_ = 0;
+  watch_at_ns_ = Deadline(options_.watch_ns);
+}
+
+void Bench::Watch() {
+  if (watching_ &&
+      (acts_ >= options_.watch_acts || platform_->NowNs() >= watch_at_ns_)) {
+    AskControls();
+  }
+}
+
+void Bench::AskControls() {
+  if (!watching_) return;
+  if (ControlsAnswer(watch_scope_)) {
+    ++watched_;
+  } else {
+    Fail("control-during");
+    // Each further look would take its time, and tell nothing new.
+    watching_ = false;
+  }
+  acts_ = 0;
+  watch_at_ns_ = Deadline(options_.watch_ns);
 }
 
 Verdict Bench::Judge(const Case& one, Reaction reaction) {

@@ -55,6 +55,10 @@ struct BenchOptions {
   // How long a case that is expected to be DEGRADED waits for one before it
   // says that there is none.
   uint64_t silence_ns = 250'000'000;
+  // The controls are asked in the middle of a case after so many of its
+  // doorbells and register writes, or so much time.
+  uint32_t watch_acts = 32;
+  uint64_t watch_ns = 50'000'000;
 };
 
 struct CaseResult {
@@ -63,6 +67,7 @@ struct CaseResult {
   Verdict verdict = Verdict::kPass;
   const char* why = "";           // when not ok, one word
   const char* recovery = "none";  // what brought the victim back
+  uint32_t watched = 0;  // how often the controls answered in the middle of it
 };
 
 // The victim is the rng on FIFO 0 of the first function; the controls are the
@@ -90,8 +95,9 @@ class Bench {
   // device wants a reset, or the state in which the case leaves it is not
   // there: with Leaves::kRunning a request on queue() has to be served. Else
   // what the case says of its input: taken is PASS, refused is REJECT. The
-  // controls answer a PING and serve a read before, after the case, and after
-  // the victim is back, which takes a canonical read of it.
+  // controls answer a PING and serve a read before the case, in the middle of
+  // it (Watch), after it, and after the victim is back, which takes a canonical
+  // read of it.
   CaseResult Run(const Group& group, const Case& one);
 
   bool HasLayout(Layout layout) const;
@@ -132,7 +138,11 @@ class Bench {
   bool Send(const RawMessage& message);
   // Puts it there and does not ring.
   bool Post(const RawMessage& message);
-  void Ring() { victim_.Ring(); }
+  void Ring() {
+    victim_.Ring();
+    ++acts_;
+    Watch();
+  }
   // Sends it, then a request to the victim's device, and takes what comes until
   // that is answered: answers to one device, and of the bus, come in order.
   // Returns the answer to `message`; null for none. More than one answer, or
@@ -154,6 +164,9 @@ class Bench {
   bool Receive(Packet* packet);
   // As long as a case that waits for nothing waits.
   void Idle(uint64_t ns);
+  // Lets the controls show that they answer, when it is time. All that rings,
+  // writes a register or waits does so; none of that is for the second writer.
+  void Watch();
   // Interrupts of the victim's vector, and waiting for them.
   uint64_t Interrupts();
 
@@ -191,7 +204,11 @@ class Bench {
   void StartWriter(void (*write)(Bench& bench, uint64_t round)) {
     second_writer_->Start(write, this);
   }
-  void StopWriter() { second_writer_->Stop(); }
+  // The controls show that they answer first.
+  void StopWriter() {
+    AskControls();
+    second_writer_->Stop();
+  }
 
   // A refusal is held against what the guest can read now, instead of at the
   // start. StopAt() does it, too.
@@ -206,6 +223,8 @@ class Bench {
   Error OpenFunction();
   Error StartVictim();
   bool ControlsAnswer(Scope scope);
+  void StartWatch(Scope scope);
+  void AskControls();
   Verdict Judge(const Case& one, Reaction reaction);
   uint64_t Fingerprint();
   bool Recover(Scope scope, const char** how);
@@ -232,6 +251,12 @@ class Bench {
   Station sibling_;
   Station other_;
   RawQueue queue_;
+  // In the middle of a case: the controls are asked.
+  bool watching_ = false;
+  Scope watch_scope_ = Scope::kFifo;
+  uint64_t watch_at_ns_ = 0;  // at the latest
+  uint32_t acts_ = 0;         // since they were asked
+  uint32_t watched_ = 0;
   bool alive_ = true;  // as of the last judgement
   uint64_t before_ = 0;
   uint16_t token_ = 0;

@@ -49,6 +49,8 @@ uint64_t Bench::ReadRegister(uint64_t offset, uint8_t width) {
 
 void Bench::WriteRegister(uint64_t offset, uint8_t width, uint64_t value) {
   platform_->WriteMmio(registers() + offset, width, value);
+  ++acts_;
+  Watch();
 }
 
 Reaction Bench::ReadsZero(uint64_t offset, uint8_t width) {
@@ -74,6 +76,7 @@ bool Bench::Receive(Packet* packet) {
 bool Bench::ReceiveBy(uint64_t deadline_ns, Packet* packet) {
   constexpr uint64_t kLookNs = 1'000'000;
   while (true) {
+    Watch();
     const uint64_t seen = Interrupts();
     if (Receive(packet)) return true;
     const uint64_t now = platform_->NowNs();
@@ -86,8 +89,12 @@ bool Bench::ReceiveBy(uint64_t deadline_ns, Packet* packet) {
 
 void Bench::Idle(uint64_t ns) {
   const uint64_t deadline = Deadline(ns);
-  while (platform_->NowNs() < deadline) {
-    platform_->WaitForInterrupt(victim_.interrupt(), Interrupts(), deadline);
+  for (;;) {
+    Watch();
+    if (platform_->NowNs() >= deadline) return;
+    const bool watch = watching_ && watch_at_ns_ < deadline;
+    platform_->WaitForInterrupt(victim_.interrupt(), Interrupts(),
+                                watch ? watch_at_ns_ : deadline);
   }
 }
 
@@ -290,6 +297,7 @@ bool Bench::WaitUsed(RawQueue::Used* used) {
   while (true) {
     const uint64_t seen = Interrupts();
     if (queue_.Take(used)) return true;
+    Watch();
     const uint64_t now = platform_->NowNs();
     if (now >= deadline) return false;
     // EVENT_USED is not kept: the ring says it.

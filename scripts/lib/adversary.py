@@ -113,6 +113,7 @@ class Row:
     self.result = values.get('result', 'fail')
     self.why = values.get('why', '')
     self.recovery = values.get('recovery', '')
+    self.watched = int(values.get('watched', 0))
 
   def fail(self, verdict, why):
     """Something worse than the guest has seen."""
@@ -385,6 +386,7 @@ def summary(rows):
       'cases': len({row.name for row in rows}),
       'run': sum(row.result != 'skipped' for row in rows),
       'counts': counts,
+      'controls_asked_in_the_middle': sum(row.watched for row in rows),
       'failed': ['%s %s' % (row.layout, row.name) for row in rows
                  if row.result == 'fail'],
   }

@@ -11,7 +11,7 @@ import adversary
 
 _BEGIN = 'vmsg-guest: begin group=ring name=x expected=PASS'
 _CASE = ('vmsg-guest: case group=ring name=x expected=PASS verdict=PASS result=ok '
-         'recovery=device-reset ms=1')
+         'recovery=device-reset watched=3 ms=1')
 
 
 def _vmm(*lines, code=0, leave_open=False):
@@ -154,6 +154,7 @@ class RowTest(unittest.TestCase):
     bad.fail('CRASH', 'the VMM ended')
     self.assertEqual(adversary.summary([row, bad]), {
         'cases': 1, 'run': 2, 'counts': {'PASS': 1, 'fail': 1},
+        'controls_asked_in_the_middle': 6,
         'failed': ['spsc ring/x']})
 
   def test_memory_beyond_the_slack_is_a_problem(self):

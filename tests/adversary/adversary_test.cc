@@ -61,6 +61,9 @@ class OperatorConsole final : public guest::Console {
     if (!starts("case ")) return;
     names_.push_back(Value(line, "group") + "/" + Value(line, "name"));
     if (line.find(" result=fail") != std::string::npos) ADD_FAILURE() << line;
+    watched_ += line.find(" watched=") == std::string::npos
+                    ? 0
+                    : std::stoull(Value(line, "watched"));
     if (line.find(" result=skipped") == std::string::npos) {
       EXPECT_EQ(OpenFiles(), open_files_) << line;
     }
@@ -75,6 +78,8 @@ class OperatorConsole final : public guest::Console {
   bool closed() override { return false; }
   uint64_t sleeps() override { return 0; }
 
+  // How often the controls answered in the middle of cases.
+  uint64_t watched() const { return watched_; }
   // GROUP/NAME of the cases that are over, skipped ones included.
   const std::vector<std::string>& names() const { return names_; }
 
@@ -93,6 +98,7 @@ class OperatorConsole final : public guest::Console {
   InProcessMachine* const machine_;
   std::deque<char> input_;
   size_t open_files_ = 0;
+  uint64_t watched_ = 0;
   std::vector<std::string> names_;
 };
 
@@ -114,6 +120,11 @@ TEST_P(AdversaryTest, EachCaseEndsAsItsRowSays) {
   auto program = std::make_unique<guest::AdversaryProgram>(
       machine.platform(), &console, &second_writer);
   EXPECT_TRUE(program->Run());
+  // The controls were asked in the middle of what goes on for a while.
+  const std::string_view name = guest::CatalogueGroup(index).name;
+  if (name == "flood" || name.starts_with("race-")) {
+    EXPECT_GE(console.watched(), guest::CatalogueGroup(index).cases.size());
+  }
 }
 
 // Each group in each layout that it is for.

@@ -1,0 +1,134 @@
+// The judge is judged: what a control or the victim does behind a case's back
+// fails the case.
+
+#include "guest/adversary/bench.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <thread>
+
+#include "gtest/gtest.h"
+#include "guest/adversary/case.h"
+#include "guest/driver/error.h"
+#include "tests/in_process/in_process_machine.h"
+
+namespace vmsg::guest {
+namespace {
+
+// Long for an answer, short for a test that waits in vain.
+constexpr uint64_t kAnswerNs = 2'000'000'000;
+
+// Public: cases are functions, and know the fixture as self_.
+class BenchTest : public testing::Test, public Operator {
+ public:
+  BenchTest() {
+    machine_.Attach(0, 0, 5);
+    machine_.Attach(0, 1, 0);
+    machine_.Attach(1, 0, 31);
+    self_ = this;
+  }
+
+  void SetUp() override { ASSERT_EQ(bench_->SetUp(), Error::kNone); }
+
+  CaseResult Run(Reaction (*run)(Bench& bench),
+                 Verdict expected = Verdict::kPass) {
+    const Case one = {"name", expected, run};
+    return bench_->Run({"group", {&one, 1}}, one);
+  }
+
+  // From here on the device behind a FIFO does nothing, until Release().
+  void Hold(uint32_t function, uint32_t fifo) {
+    released_ = false;
+    held_ = false;
+    holder_ = std::thread([this, function, fifo] {
+      machine_.RunOn(function, fifo, [this] {
+        held_ = true;
+        held_.notify_all();
+        released_.wait(false);
+      });
+    });
+    held_.wait(false);
+  }
+  void Release() {
+    released_ = true;
+    released_.notify_all();
+    holder_.join();
+  }
+
+  bool ResetFifo(uint32_t function, uint32_t fifo) override {
+    machine_.RunOn(function, fifo, [this, function, fifo] {
+      machine_.function(function)->bus(fifo)->ResetBus();
+    });
+    return true;
+  }
+
+  // For the functions of cases.
+  static BenchTest* self_;
+
+  InProcessMachine machine_{
+      {.functions = 2, .num_fifos = 2, .threads = true, .judge_driver = false}};
+  std::unique_ptr<Bench> bench_ = std::make_unique<Bench>(
+      machine_.platform(), this, nullptr, BenchOptions{.answer_ns = kAnswerNs});
+
+ private:
+  std::atomic<bool> held_{false};
+  std::atomic<bool> released_{false};
+  std::thread holder_;
+};
+
+BenchTest* BenchTest::self_ = nullptr;
+
+TEST_F(BenchTest, ACaseThatTouchesNothingPasses) {
+  const CaseResult result = Run([](Bench& b) {
+    b.Idle(1);
+    return Reaction::kTaken;
+  });
+  EXPECT_TRUE(result.ok) << result.why;
+}
+
+TEST_F(BenchTest, ASiblingThatIsSilentOnlyWhileACaseIdlesFailsIt) {
+  const CaseResult result = Run([](Bench& b) {
+    self_->Hold(0, 1);
+    b.Idle(100'000'000);
+    self_->Release();
+    return Reaction::kTaken;
+  });
+  EXPECT_FALSE(result.ok);
+  EXPECT_EQ(std::string_view(result.why), "control-during");
+}
+
+TEST_F(BenchTest, AnotherFunctionThatIsSilentOnlyWhileACaseIdlesFailsIt) {
+  const CaseResult result = Run([](Bench& b) {
+    self_->Hold(1, 0);
+    b.Idle(100'000'000);
+    self_->Release();
+    return Reaction::kTaken;
+  });
+  EXPECT_FALSE(result.ok);
+  EXPECT_EQ(std::string_view(result.why), "control-during");
+}
+
+TEST_F(BenchTest, AControlThatIsSilentOnlyInAFloodFailsTheCase) {
+  const CaseResult result = Run([](Bench& b) {
+    self_->Hold(0, 1);
+    for (int i = 0; i < 100; ++i) b.Ring();
+    self_->Release();
+    return Reaction::kTaken;
+  });
+  EXPECT_FALSE(result.ok);
+  EXPECT_EQ(std::string_view(result.why), "control-during");
+}
+
+TEST_F(BenchTest, ControlsAreAskedAsOftenAsACaseIsLong) {
+  const CaseResult result = Run([](Bench& b) {
+    for (int i = 0; i < 3200; ++i) b.Ring();
+    return Reaction::kTaken;
+  });
+  EXPECT_TRUE(result.ok) << result.why;
+  EXPECT_GE(result.watched, 100u);
+}
+
+}  // namespace
+}  // namespace vmsg::guest
