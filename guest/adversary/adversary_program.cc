@@ -134,7 +134,7 @@ void AdversaryProgram::RunCase(const Group& group, const Case& one) {
   if (!result.ok) ++failed_;
   line.Text("verdict", VerdictName(result.verdict))
       .Text("result", result.ok ? "ok" : "fail")
-      .Text("recovery", result.recovery)
+      .Text("recovery", RecoveryName(result.recovery))
       .Number("watched", result.watched)
       .Number("ms", (platform_.NowNs() - start) / 1'000'000);
   if (!result.ok) line.Text("why", result.why);

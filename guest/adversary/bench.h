@@ -65,8 +65,8 @@ struct CaseResult {
   bool ok = false;       // as expected, and nobody else noticed
   bool skipped = false;  // not possible here
   Verdict verdict = Verdict::kPass;
-  const char* why = "";           // when not ok, one word
-  const char* recovery = "none";  // what brought the victim back
+  const char* why = "";                 // when not ok, one word
+  Recovery recovery = Recovery::kNone;  // what brought the victim back
   uint32_t watched = 0;  // how often the controls answered in the middle of it
 };
 
@@ -97,7 +97,7 @@ class Bench {
   // what the case says of its input: taken is PASS, refused is REJECT. The
   // controls answer a PING and serve a read before the case, in the middle of
   // it (Watch), after it, and after the victim is back, which takes a canonical
-  // read of it.
+  // read of it. More than group.most() to bring it back fails the case.
   CaseResult Run(const Group& group, const Case& one);
 
   bool HasLayout(Layout layout) const;
@@ -227,7 +227,7 @@ class Bench {
   void AskControls();
   Verdict Judge(const Case& one, Reaction reaction);
   uint64_t Fingerprint();
-  bool Recover(Scope scope, const char** how);
+  Recovery Recover(Scope scope, Verdict verdict);
   // Sends it and waits for its answer, whatever else comes.
   bool Ask(RawMessage message, Packet* answer);
   uint64_t Deadline(uint64_t wait_ns) const {

@@ -53,6 +53,30 @@ enum class Scope : uint8_t {
   kFunction,  // the other function
 };
 
+// What brings the victim back, the least first.
+enum class Recovery : uint8_t {
+  kDeviceReset,  // a reset of the device; then a canonical read
+  kHandshake,    // the driver joins the FIFO again, which only shmem-v1 knows
+  kOperator,     // the operator resets the FIFO
+  kFunction,     // the function is opened anew
+  kNone,         // nothing does
+};
+constexpr const char* RecoveryName(Recovery recovery) {
+  switch (recovery) {
+    case Recovery::kDeviceReset:
+      return "device-reset";
+    case Recovery::kHandshake:
+      return "handshake";
+    case Recovery::kOperator:
+      return "operator";
+    case Recovery::kFunction:
+      return "function";
+    case Recovery::kNone:
+      break;
+  }
+  return "none";
+}
+
 enum class Layout : uint8_t { kAny, kSpsc, kShmem };
 
 enum class Needs : uint8_t {
@@ -74,6 +98,15 @@ struct Group {
   std::span<const Case> cases;
   Scope scope = Scope::kFifo;
   Layout layout = Layout::kAny;
+  // What a case that is expected to be DEGRADED may take to come back. All
+  // others come back by a reset of the device.
+  Recovery degraded = Recovery::kDeviceReset;
+
+  // The most that a case may take, which is a part of what is expected of it.
+  constexpr Recovery most(const Case& one) const {
+    return one.expected == Verdict::kDegraded ? degraded
+                                              : Recovery::kDeviceReset;
+  }
 };
 
 }  // namespace vmsg::guest

@@ -10,15 +10,20 @@ struct Row {
   const std::span<const Case>* cases;
   Scope scope = Scope::kFifo;
   Layout layout = Layout::kAny;
+  Recovery degraded = Recovery::kDeviceReset;
 };
+// What a DEGRADED victim may take besides a reset of the device: shmem-v1 is
+// joined again; spsc has no such way out of BROKEN; bus mastering that goes off
+// takes all devices of the function with it.
 constexpr Row kRows[] = {
     {"registers", &kRegisterCases},
     {"msix", &kMsixCases},
-    {"config", &kConfigCases, Scope::kFunction},
-    {"bars", &kBarCases, Scope::kFunction},
+    {"config", &kConfigCases, Scope::kFunction, Layout::kAny,
+     Recovery::kFunction},
+    {"bars", &kBarCases, Scope::kFunction, Layout::kAny, Recovery::kFunction},
     {"window", &kWindowCases},
-    {"spsc", &kSpscCases, Scope::kFifo, Layout::kSpsc},
-    {"shmem", &kShmemCases, Scope::kFifo, Layout::kShmem},
+    {"spsc", &kSpscCases, Scope::kFifo, Layout::kSpsc, Recovery::kOperator},
+    {"shmem", &kShmemCases, Scope::kFifo, Layout::kShmem, Recovery::kHandshake},
     {"shmem-header", &kShmemHeaderCases, Scope::kFifo, Layout::kShmem},
     {"header", &kHeaderCases},
     {"message", &kMessageCases},
@@ -30,9 +35,12 @@ constexpr Row kRows[] = {
     {"flood", &kFloodCases},
     {"race-queue", &kRaceCases},
     {"race-fifo", &kFifoRaceCases},
-    {"race-spsc", &kSpscRaceCases, Scope::kFifo, Layout::kSpsc},
-    {"race-shmem", &kShmemRaceCases, Scope::kFifo, Layout::kShmem},
-    {"race-function", &kFunctionRaceCases, Scope::kFunction},
+    {"race-spsc", &kSpscRaceCases, Scope::kFifo, Layout::kSpsc,
+     Recovery::kOperator},
+    {"race-shmem", &kShmemRaceCases, Scope::kFifo, Layout::kShmem,
+     Recovery::kHandshake},
+    {"race-function", &kFunctionRaceCases, Scope::kFunction, Layout::kAny,
+     Recovery::kFunction},
 };
 
 }  // namespace
@@ -43,7 +51,7 @@ uint32_t CatalogueGroups() {
 
 Group CatalogueGroup(uint32_t index) {
   const Row& row = kRows[index];
-  return {row.name, *row.cases, row.scope, row.layout};
+  return {row.name, *row.cases, row.scope, row.layout, row.degraded};
 }
 
 }  // namespace vmsg::guest

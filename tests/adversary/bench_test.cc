@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "guest/adversary/case.h"
 #include "guest/driver/error.h"
+#include "guest/driver/shared_memory.h"
 #include "tests/in_process/in_process_machine.h"
 
 namespace vmsg::guest {
@@ -58,11 +59,16 @@ class BenchTest : public testing::Test, public Operator {
   }
 
   bool ResetFifo(uint32_t function, uint32_t fifo) override {
+    if (attach_anew_) machine_.Attach(0, 0, 5);
+    attach_anew_ = false;
     machine_.RunOn(function, fifo, [this, function, fifo] {
       machine_.function(function)->bus(fifo)->ResetBus();
     });
     return true;
   }
+
+  // The operator plugs the victim's device again before it resets a FIFO.
+  void AttachAnew() { attach_anew_ = true; }
 
   // For the functions of cases.
   static BenchTest* self_;
@@ -76,6 +82,7 @@ class BenchTest : public testing::Test, public Operator {
   std::atomic<bool> held_{false};
   std::atomic<bool> released_{false};
   std::thread holder_;
+  bool attach_anew_ = false;
 };
 
 BenchTest* BenchTest::self_ = nullptr;
@@ -128,6 +135,37 @@ TEST_F(BenchTest, ControlsAreAskedAsOftenAsACaseIsLong) {
   });
   EXPECT_TRUE(result.ok) << result.why;
   EXPECT_GE(result.watched, 100u);
+}
+
+TEST_F(BenchTest, ADeviceThatDoesNotSurviveItsResetFailsACaseThatPasses) {
+  // One that is on its way out serves until then, and not any more.
+  const CaseResult result = Run([](Bench&) {
+    self_->machine_.Detach(0, 0, 5);
+    self_->AttachAnew();
+    return Reaction::kTaken;
+  });
+  EXPECT_EQ(result.verdict, Verdict::kPass);
+  EXPECT_EQ(result.recovery, Recovery::kOperator);
+  EXPECT_FALSE(result.ok);
+  EXPECT_EQ(std::string_view(result.why), "recovery");
+}
+
+TEST_F(BenchTest, ACaseThatBreaksTheFifoMayTakeWhatItsGroupSays) {
+  const auto break_fifo = [](Bench& b) {
+    StoreRelease<uint32_t>(b.window() + 0x1000, UINT32_MAX);
+    b.Ring();
+    return Reaction::kTaken;
+  };
+  const Case one = {"name", Verdict::kDegraded, break_fifo};
+  const Group no_more_than_a_reset = {"group", {&one, 1}};
+  const CaseResult strict = bench_->Run(no_more_than_a_reset, one);
+  EXPECT_FALSE(strict.ok);
+  EXPECT_EQ(std::string_view(strict.why), "recovery");
+  Group operator_helps = no_more_than_a_reset;
+  operator_helps.degraded = Recovery::kOperator;
+  const CaseResult result = bench_->Run(operator_helps, one);
+  EXPECT_TRUE(result.ok) << result.why;
+  EXPECT_EQ(result.recovery, Recovery::kOperator);
 }
 
 }  // namespace
