@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import struct
 import sys
+import tempfile
 import unittest
 from unittest import mock
 
@@ -14,16 +16,27 @@ _CASE = ('vmsg-guest: case group=ring name=x expected=PASS verdict=PASS result=o
          'recovery=device-reset watched=3 ms=1')
 
 
-def _vmm(*lines, code=0, leave_open=False):
+def _vmm(*lines, code=0, leave_open=False, leak=0):
   """The command line of a VMM that prints these lines, each after a word."""
-  program = 'import os, sys\n'
+  program = 'import os, struct, sys\n'
   for line in lines:
     if ' case ' in line and leave_open:
       program += 'os.open("/dev/null", os.O_RDONLY)\n'
+    if ' case ' in line and leak:
+      program += _LEAK % leak
     program += 'print(%r, flush=True)\n' % line
     if ' begin ' not in line and ' end ' not in line:
       program += 'sys.stdin.readline()\n'
   return [sys.executable, '-c', program + 'sys.exit(%d)\n' % code]
+
+
+# Counts one block more.
+_LEAK = """\
+with open(os.environ['VMSG_LIVE_MEMORY'], 'r+b') as file:
+  size, blocks = struct.unpack('=QQ', file.read(16))
+  file.seek(0)
+  file.write(struct.pack('=QQ', size + %d, blocks + 1))
+"""
 
 
 class SessionTest(unittest.TestCase):
@@ -33,6 +46,14 @@ class SessionTest(unittest.TestCase):
     super().setUp()
     self.controls = []
     self.rows = []
+    folder = tempfile.TemporaryDirectory()
+    self.addCleanup(folder.cleanup)
+    self.counts = os.path.join(folder.name, 'counts')
+    with open(self.counts, 'wb') as file:
+      file.write(struct.pack('=QQ', 100000, 1000))
+    environment = mock.patch.dict(os.environ, VMSG_LIVE_MEMORY=self.counts)
+    environment.start()
+    self.addCleanup(environment.stop)
 
   def run_vmm(self, command, seconds=20):
     """Plays a session with this VMM."""
@@ -40,7 +61,7 @@ class SessionTest(unittest.TestCase):
       self.controls.append(words)
       return ''
 
-    session = adversary.Session(command, control, seconds)
+    session = adversary.Session(command, control, seconds, self.counts)
     try:
       return session.run('all', 'spsc', self.rows.append)
     finally:
@@ -89,7 +110,7 @@ class SessionTest(unittest.TestCase):
       command[-1] = command[-1].replace(
           'sys.stdin.readline()', 'assert sys.stdin.readline() == %r' %
           (words + '\n'), 1)
-      return adversary.Session(command, lambda *words: '', 20)
+      return adversary.Session(command, lambda *words: '', 20, self.counts)
 
     result = adversary.run_lives(start, pattern, 'spsc', self.rows.append)
     self.assertIsNone(next(lives, None))
@@ -127,6 +148,31 @@ class SessionTest(unittest.TestCase):
     self.assertEqual(self.rows[0].result, 'fail')
     self.assertIn('open files', self.rows[0].why)
 
+  def run_leak(self, cases, leak):
+    """Plays a VMM that loses a block of so many bytes in each case."""
+    with mock.patch.object(adversary, '_SETTLE_SECONDS', 0):
+      self.run_vmm(_vmm('vmsg-guest: start version=1',
+                        'vmsg-guest: ready layout=spsc',
+                        *[_BEGIN, _CASE] * cases,
+                        'vmsg-guest: end result=ok', leak=leak))
+    return [row.result for row in self.rows]
+
+  def test_a_block_lost_in_each_case_fails_before_50_cases(self):
+    results = self.run_leak(50, leak=24)
+    self.assertEqual(results[0], 'ok')
+    self.assertEqual(results[-1], 'fail')
+    self.assertIn('live memory: 1200 bytes and 50 blocks more',
+                  self.rows[-1].why)
+
+  def test_a_large_block_lost_once_fails(self):
+    self.assertEqual(self.run_leak(1, leak=10000), ['fail'])
+
+  def test_memory_that_nobody_counts_is_no_result(self):
+    with open(self.counts, 'wb') as file:
+      file.write(bytes(16))
+    with self.assertRaises(adversary.AdversaryError):
+      self.run_leak(1, leak=0)
+
   def test_an_error_of_the_guest_is_no_result(self):
     with self.assertRaises(adversary.AdversaryError):
       self.run_vmm(_vmm('vmsg-guest: start version=1',
@@ -158,10 +204,14 @@ class RowTest(unittest.TestCase):
         'failed': ['spsc ring/x']})
 
   def test_memory_beyond_the_slack_is_a_problem(self):
-    watcher = adversary.Watcher(os.getpid())
-    self.assertIsNone(watcher.problem())
-    watcher.memory_kib -= 1 << 20
-    self.assertIn('memory', watcher.problem())
+    with tempfile.NamedTemporaryFile() as counts, \
+        mock.patch.object(adversary, '_SETTLE_SECONDS', 0):
+      counts.write(struct.pack('=QQ', 1, 1))
+      counts.flush()
+      watcher = adversary.Watcher(os.getpid(), counts.name)
+      self.assertIsNone(watcher.problem())
+      watcher.mapped_kib -= 1 << 20
+      self.assertIn('mapped memory', watcher.problem())
 
 
 if __name__ == '__main__':

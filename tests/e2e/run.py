@@ -45,6 +45,7 @@ _TARGETS = {
     'images/first_instruction.elf': '//benchmarks:first_instruction.elf',
     'images/adversary.elf': '//guest/adversary:adversary.elf',
     'images/kexec': '//tests/e2e/guest:kexec',
+    'images/live_memory.so': '//tests/live_memory:live_memory.so',
 }
 
 

@@ -28,6 +28,9 @@ _END = 'say end; vmm_end'
 _ADVERSARY = """\
 #!/bin/busybox sh
 line() { echo "vmsg-guest: $*"; }
+# live BLOCKS: what tests/live_memory would say; an octal number.
+live() { printf '\\0\\20\\0\\0\\0\\0\\0\\0\\'$1'\\0\\0\\0\\0\\0\\0\\0' >"$VMSG_LIVE_MEMORY"; }
+live 1
 begin() { line "begin group=g name=$1 expected=PASS"; }
 over() {
   line "case group=g name=$1 expected=PASS verdict=PASS result=ok"
@@ -152,6 +155,12 @@ class RunCasesTest(unittest.TestCase):
   def test_a_case_of_the_adversary_that_ends_in_a_panic_is_a_crash(self):
     self.assertIn('name=b expected=PASS verdict=CRASH result=fail',
                   self.run_adversary('line panic vector=14; sleep 100'))
+
+  def test_a_case_of_the_adversary_that_loses_memory_ends_the_run(self):
+    self.assert_fails(
+        '0 48 bytes and blocks of memory more, after: vmsg-guest: case group=g '
+        'name=b', None, case=_ADVERSARY_CASE,
+        vmm=_ADVERSARY.replace('STOP', 'live 61; over b; line end result=ok'))
 
   def test_what_was_heard_is_not_heard_again(self):
     self.assert_fails('did not say', 'vmm_start; say xy; hear ^xy; hear ^xy')

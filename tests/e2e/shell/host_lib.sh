@@ -36,14 +36,18 @@ at_least() {
 }
 
 # vmm_start OPTION...: starts the VMM under KVM with a control socket, and a wire
-# monitor on each FIFO.
+# monitor on each FIFO; with NAME=VALUE of VMM_ENVIRONMENT.
+VMM_ENVIRONMENT=
 vmm_start() {
   rm -f input console control.sock
   mkfifo input
   : >console
   heard_lines=0
   note "kvm_vmm $*"
-  "$E2E/bin/kvm_vmm" --accel=kvm --control=unix:control.sock --stats=stats.json \
+  # The word splitting takes the variables apart.
+  # shellcheck disable=SC2086
+  env $VMM_ENVIRONMENT \
+    "$E2E/bin/kvm_vmm" --accel=kvm --control=unix:control.sock --stats=stats.json \
     --wire-monitor "$@" <>input >console 2>>vmm.log &
   vmm=$!
   echo $vmm >vmm.pid
