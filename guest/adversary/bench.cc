@@ -99,6 +99,7 @@ Error Bench::StartVictim() {
   Error error = victim_.Start();
   if (error == Error::kNone) error = victim_.Read();
   if (error != Error::kNone) return error;
+  uses_packed_ = false;
   if (!StopAt(kRunning & ~kStatusDriverOk)) return Error::kRefused;
   queue_.Clear();
   if (!SetQueue(queue_.settings()) || SetStatus(kRunning) != kRunning ||

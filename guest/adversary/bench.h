@@ -10,10 +10,12 @@
 
 #include "guest/adversary/case.h"
 #include "guest/adversary/raw_message.h"
+#include "guest/adversary/raw_packed_queue.h"
 #include "guest/adversary/raw_queue.h"
 #include "guest/adversary/station.h"
 #include "guest/driver/amp_function.h"
 #include "guest/driver/error.h"
+#include "guest/driver/features.h"
 #include "guest/driver/message.h"
 #include "guest/driver/platform.h"
 
@@ -179,6 +181,10 @@ class Bench {
   // INDIRECT_DESC and RING_RESET as far as offered, and FEATURES_OK. `to` is
   // one of 0, 1, 3 and 11. False when the device does not go along.
   bool StopAt(uint32_t to);
+  // From status 0 to DRIVER_OK with exactly these features and queue(), which
+  // is packed() with RING_PACKED. False when they are not offered, or it does
+  // not serve a request then.
+  bool StartWith(const Features& features);
   bool WriteFeatures(uint32_t block, uint32_t word);
   uint32_t OfferedFeatures(uint32_t block);
   // SET_VQUEUE; whether the device then shows `vqueue`'s size and addresses.
@@ -192,12 +198,22 @@ class Bench {
   // A well-formed chain of one writable buffer, at descriptor `index`.
   void GoodDescriptor(uint32_t index, uint32_t bytes = 64);
   void Kick();  // EVENT_AVAIL
-  // The next chain that comes back, with the wait of an answer.
+  // The next chain that comes back of the ring in use, with the wait of an
+  // answer.
   bool WaitUsed(RawQueue::Used* used);
   // Offers chain `head` and kicks; taken when it comes back.
   Reaction Offered(uint16_t head);
-  // A canonical request on queue().
+  // A canonical request on the ring in use.
   bool Serves();
+  // queue() as a packed ring, after StartWith(RING_PACKED). Its chains go as
+  // Offered: taken when the next used descriptor has `id`.
+  RawPackedQueue& packed() { return packed_; }
+  Reaction OfferedPacked(const RawPackedQueue::Entry& entry);
+  Reaction ComesBack(uint16_t id);
+  // Kicks; refused when the device has looked and given nothing back.
+  Reaction Ignored();
+  // Whether EVENT_USED comes.
+  bool IsTold();
 
   // ---- The second writer.
 
@@ -251,6 +267,8 @@ class Bench {
   Station sibling_;
   Station other_;
   RawQueue queue_;
+  RawPackedQueue packed_{&queue_};
+  bool uses_packed_ = false;
   // In the middle of a case: the controls are asked.
   bool watching_ = false;
   Scope watch_scope_ = Scope::kFifo;

@@ -257,6 +257,24 @@ bool Bench::StopAt(uint32_t to) {
   return ok;
 }
 
+bool Bench::StartWith(const Features& features) {
+  constexpr uint32_t kFeatured =
+      kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk;
+  bool ok = StopAt(kStatusAcknowledge | kStatusDriver);
+  for (uint32_t block = 0; ok && block < 2; ++block) {
+    const uint32_t wanted = features.block(block);
+    ok = (OfferedFeatures(block) & wanted) == wanted &&
+         WriteFeatures(block, wanted);
+  }
+  ok = ok && SetStatus(kFeatured) == kFeatured;
+  uses_packed_ = features.Has(kFeatureRingPacked);
+  packed_.Clear();
+  constexpr uint32_t kAll = kFeatured | kStatusDriverOk;
+  ok = ok && SetQueue(queue_.settings()) && SetStatus(kAll) == kAll && Serves();
+  Mark();
+  return ok;
+}
+
 Vqueue Bench::GetQueue(uint32_t index) {
   Packet answer;
   Vqueue vqueue;
@@ -296,7 +314,7 @@ bool Bench::WaitUsed(RawQueue::Used* used) {
   const uint64_t deadline = Deadline(wait_ns_);
   while (true) {
     const uint64_t seen = Interrupts();
-    if (queue_.Take(used)) return true;
+    if (uses_packed_ ? packed_.Take(used) : queue_.Take(used)) return true;
     Watch();
     const uint64_t now = platform_->NowNs();
     if (now >= deadline) return false;
@@ -318,11 +336,49 @@ Reaction Bench::Offered(uint16_t head) {
 
 bool Bench::Serves() {
   constexpr uint32_t kBytes = 64;
-  GoodDescriptor(0, kBytes);
-  queue_.Offer(0);
+  constexpr uint16_t kId = 0;
+  if (uses_packed_) {
+    packed_.Offer({queue_.buffer(), kBytes, kId, RawQueue::kWrite});
+  } else {
+    GoodDescriptor(kId, kBytes);
+    queue_.Offer(kId);
+  }
   Kick();
   RawQueue::Used used;
-  return WaitUsed(&used) && used.id == 0 && used.written == kBytes;
+  return WaitUsed(&used) && used.id == kId && used.written == kBytes;
+}
+
+Reaction Bench::OfferedPacked(const RawPackedQueue::Entry& entry) {
+  packed_.Offer(entry);
+  Kick();
+  return ComesBack(entry.id);
+}
+
+Reaction Bench::ComesBack(uint16_t id) {
+  RawQueue::Used used;
+  return WaitUsed(&used) && used.id == id ? Reaction::kTaken
+                                          : Reaction::kRefused;
+}
+
+Reaction Bench::Ignored() {
+  Kick();
+  // Behind the event, on the same FIFO.
+  if (Try(Request(kMsgGetDeviceStatus, 8)) == Reaction::kRefused) {
+    Fail("no-answer");
+  }
+  RawQueue::Used used;
+  return (uses_packed_ ? packed_.Take(&used) : queue_.Take(&used))
+             ? Reaction::kTaken
+             : Reaction::kRefused;
+}
+
+bool Bench::IsTold() {
+  const uint64_t deadline = Deadline(wait_ns_);
+  Packet packet;
+  while (ReceiveBy(deadline, &packet)) {
+    if (RawMessage::Get(packet, 1, 1) == kMsgEventUsed) return true;
+  }
+  return false;
 }
 
 }  // namespace vmsg::guest

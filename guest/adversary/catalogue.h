@@ -33,6 +33,12 @@ extern const std::span<const Case> kQueueCases;
 // cases_ring.cc
 extern const std::span<const Case> kRingCases;
 extern const std::span<const Case> kDescriptorCases;
+// cases_packed.cc
+extern const std::span<const Case> kPackedCases;
+extern const std::span<const Case> kPackedChainCases;
+extern const std::span<const Case> kPackedRaceCases;
+// cases_events.cc
+extern const std::span<const Case> kEventCases;
 // cases_flood.cc
 extern const std::span<const Case> kFloodCases;
 // cases_race.cc

@@ -70,6 +70,8 @@ class RawQueue {
   }
   std::byte* available_bytes() { return driver_.data; }
   std::byte* used_bytes() { return device_.data; }
+  std::byte* buffer_bytes() { return buffer_.data; }
+  std::byte* table_bytes() { return table_.data; }
 
   // The next chain that came back; false when there is none.
   struct Used {

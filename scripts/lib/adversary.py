@@ -43,7 +43,12 @@ _TARGETS = {
     'image': '//guest/adversary:adversary.elf',
     'live_memory': '//tests/live_memory:live_memory.so',
 }
-_E2E_CASES = ['adversary', 'adversary_shmem']
+# Of tests/e2e, with their layouts.
+_E2E_CASES = {
+    'adversary': 'spsc',
+    'adversary_shmem': 'shmem-v1',
+    'adversary_shmem_packed': 'shmem-v1-packed',
+}
 # What the VMM may have taken from its allocator and not given back since the start:
 # some lines of a log, and what gRPC keeps (seen: 2 KiB, 5 blocks). One block lost in
 # each case is more before a tenth of the catalogue is through.
@@ -392,12 +397,11 @@ def run_emulated(report, say):
 
 def emulated_row(line):
   """The Row in a line of tests/e2e/run.py, or None."""
-  found = re.search(r'adversary(\S*) out\| # (vmsg-guest: case .*)', line)
+  found = re.search(r'(adversary\S*) out\| # (vmsg-guest: case .*)', line)
   if not found:
     return None
   parsed = parse_line(found.group(2))
-  layout = 'shmem-v1' if found.group(1) == '_shmem' else 'spsc'
-  return Row(parsed[1], layout)
+  return Row(parsed[1], _E2E_CASES[found.group(1)])
 
 
 def choose(accel):

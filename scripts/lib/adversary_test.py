@@ -190,6 +190,8 @@ class RowTest(unittest.TestCase):
   def test_rows_are_found_in_the_log_of_an_emulated_machine(self):
     row = adversary.emulated_row('adversary_shmem out| # ' + _CASE)
     self.assertEqual((row.name, row.layout), ('ring/x', 'shmem-v1'))
+    row = adversary.emulated_row('adversary_shmem_packed out| # ' + _CASE)
+    self.assertEqual(row.layout, 'shmem-v1-packed')
     self.assertEqual(
         adversary.emulated_row('adversary out| # ' + _CASE).layout, 'spsc')
     self.assertIsNone(adversary.emulated_row('payload out| # ' + _CASE))
