@@ -33,6 +33,8 @@ struct amp_bus;
  * @ready: there is a device, which came after the removed one
  * @dev: the device here; events are passed to it. Written by @work alone, or
  *	when that can't run any more
+ *
+ * @frozen: @dev is, for a sleep; @work does not run then
  */
 struct amp_slot {
 	struct amp_bus *bus;
@@ -41,6 +43,7 @@ struct amp_slot {
 	bool removed;
 	bool ready;
 	struct vmsg_device *dev;
+	bool frozen;
 };
 
 /* A PING that the device sent, and that found no room for its answer. */
@@ -151,10 +154,10 @@ void amp_flush_work(struct work_struct *work);
 void amp_slots_init(struct amp_bus *bus);
 void amp_slot_event(struct amp_bus *bus, unsigned int number, u16 state);
 struct vmsg_device *amp_slot_device(struct amp_slot *slot);
-void amp_slots_stop(struct amp_bus *bus);
+void amp_slots_stop(struct amp_bus *bus, bool while_up);
 void amp_slots_shutdown(struct amp_bus *bus);
 void amp_scan_work(struct work_struct *work);
-int amp_slots_freeze(struct amp_bus *bus);
+int amp_slots_freeze(struct amp_bus *bus, bool while_up);
 void amp_slots_restore(struct amp_bus *bus);
 
 #endif /* VMSG_AMP_H */

@@ -5,7 +5,9 @@
  *
  * When bus mastering goes off, the device forgets its driver: virtio devices
  * are reset and do no DMA. So it goes off before anything else when we begin,
- * for the sake of a driver that left without a word, and when we end.
+ * for the sake of a driver that left without a word, and when we end: then after
+ * the devices that can be reset by a message, which may have work to end, and
+ * before the drivers of all others give their memory back.
  */
 #include <linux/io.h>
 #include <linux/module.h>
@@ -153,17 +155,25 @@ static void amp_start(struct amp_function *function)
 		amp_bus_start(&function->buses[n]);
 }
 
-/* Devices are unregistered. Undoes what has been done of amp_probe(). */
-static void amp_free(struct amp_function *function)
+/* No message and no DMA until amp_start(). */
+static void amp_stop(struct amp_function *function)
 {
-	struct pci_dev *pdev = function->pdev;
 	unsigned int n;
 
 	/* Before the device starts anew, which is no news for a bus that is down. */
 	for (n = 0; n < function->num_buses; n++)
 		amp_bus_pause(&function->buses[n]);
 	if (function->enabled)
-		pci_clear_master(pdev);
+		pci_clear_master(function->pdev);
+}
+
+/* Devices are unregistered. Undoes what has been done of amp_probe(). */
+static void amp_free(struct amp_function *function)
+{
+	struct pci_dev *pdev = function->pdev;
+	unsigned int n;
+
+	amp_stop(function);
 	for (n = 0; n < function->num_buses; n++) {
 		struct amp_bus *bus = &function->buses[n];
 
@@ -214,12 +224,14 @@ static void amp_remove(struct pci_dev *pdev)
 	bool present = pci_device_is_present(pdev);
 	unsigned int n;
 
-	for (n = 0; n < function->num_buses; n++) {
-		/* Pulled out: there is nobody to wait for. */
-		if (!present)
-			amp_bus_take_down(&function->buses[n]);
-		amp_slots_stop(&function->buses[n]);
-	}
+	/* Pulled out: there is nobody to wait for. */
+	for (n = 0; n < function->num_buses && !present; n++)
+		amp_bus_take_down(&function->buses[n]);
+	for (n = 0; n < function->num_buses; n++)
+		amp_slots_stop(&function->buses[n], true);
+	amp_stop(function);
+	for (n = 0; n < function->num_buses; n++)
+		amp_slots_stop(&function->buses[n], false);
 	amp_free(function);
 }
 
@@ -237,29 +249,22 @@ static void amp_shutdown(struct pci_dev *pdev)
 }
 
 #ifdef CONFIG_PM_SLEEP
-static void amp_wake(struct amp_function *function, unsigned int num_buses)
+static int amp_freeze(struct amp_function *function, bool while_up)
 {
-	while (num_buses--)
-		amp_slots_restore(&function->buses[num_buses]);
+	unsigned int n;
+	int err = 0;
+
+	for (n = 0; n < function->num_buses && !err; n++)
+		err = amp_slots_freeze(&function->buses[n], while_up);
+	return err;
 }
 
-static int amp_suspend(struct device *dev)
+static void amp_wake(struct amp_function *function)
 {
-	struct amp_function *function = dev_get_drvdata(dev);
 	unsigned int n;
-	int err;
 
-	for (n = 0; n < function->num_buses; n++) {
-		err = amp_slots_freeze(&function->buses[n]);
-		if (err) {
-			amp_wake(function, n);
-			return err;
-		}
-	}
 	for (n = 0; n < function->num_buses; n++)
-		amp_bus_pause(&function->buses[n]);
-	pci_clear_master(function->pdev);
-	return 0;
+		amp_slots_restore(&function->buses[n]);
 }
 
 static int amp_resume(struct device *dev)
@@ -273,8 +278,24 @@ static int amp_resume(struct device *dev)
 	amp_start(function);
 	for (n = 0; n < function->num_buses; n++)
 		amp_bus_wait(&function->buses[n]);
-	amp_wake(function, function->num_buses);
+	amp_wake(function);
 	return 0;
+}
+
+static int amp_suspend(struct device *dev)
+{
+	struct amp_function *function = dev_get_drvdata(dev);
+	int err = amp_freeze(function, true);
+
+	if (err) {
+		amp_wake(function);
+		return err;
+	}
+	amp_stop(function);
+	err = amp_freeze(function, false);
+	if (err)
+		amp_resume(dev);
+	return err;
 }
 #endif
 

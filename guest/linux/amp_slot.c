@@ -100,6 +100,7 @@ static void amp_slot_remove(struct amp_slot *slot)
 	vmsg_device_unregister(dev);
 	amp_slot_set(slot, NULL);
 	vmsg_device_put(dev);
+	slot->frozen = false;
 }
 
 static void amp_slot_work(struct work_struct *work)
@@ -139,10 +140,11 @@ void amp_slots_init(struct amp_bus *bus)
 }
 
 /**
- * amp_slots_stop() - unregister all devices, and take no new ones
- * @bus: up, so that drivers can end their work, or down
+ * amp_slots_stop() - unregister devices, and take no new ones
+ * @bus: in any state
+ * @while_up: leave devices that no message can reset, since the bus is down
  */
-void amp_slots_stop(struct amp_bus *bus)
+void amp_slots_stop(struct amp_bus *bus, bool while_up)
 {
 	unsigned int number;
 
@@ -151,6 +153,8 @@ void amp_slots_stop(struct amp_bus *bus)
 	spin_unlock_irq(&bus->rx_lock);
 	cancel_work_sync(&bus->scan_work);
 	for (number = 0; number < AMP_SLOTS; number++) {
+		if (while_up && READ_ONCE(bus->down))
+			return;
 		cancel_work_sync(&bus->slots[number].work);
 		amp_slot_remove(&bus->slots[number]);
 	}
@@ -250,30 +254,36 @@ void amp_scan_work(struct work_struct *work)
 
 #ifdef CONFIG_PM_SLEEP
 /**
- * amp_slots_freeze() - stop all devices
- * @bus: up
+ * amp_slots_freeze() - stop the devices that still go on
+ * @bus: in any state
+ * @while_up: leave devices that no message can reset, since the bus is down
  *
- * Return: 0, or the error of a device; all of them go on then.
+ * Return: 0, or the error of a device, which goes on. Those that were stopped
+ * are for amp_slots_restore() in either case.
  */
-int amp_slots_freeze(struct amp_bus *bus)
+int amp_slots_freeze(struct amp_bus *bus, bool while_up)
 {
 	unsigned int number;
-	int err = 0;
 
-	for (number = 0; number < AMP_SLOTS && !err; number++)
-		if (bus->slots[number].dev)
-			err = vmsg_device_freeze(bus->slots[number].dev);
-	if (!err)
-		return 0;
-	for (number--; number--;)
-		if (bus->slots[number].dev)
-			vmsg_device_restore(bus->slots[number].dev);
-	return err;
+	for (number = 0; number < AMP_SLOTS; number++) {
+		struct amp_slot *slot = &bus->slots[number];
+		int err;
+
+		if (while_up && READ_ONCE(bus->down))
+			break;
+		if (!slot->dev || slot->frozen)
+			continue;
+		err = vmsg_device_freeze(slot->dev);
+		if (err)
+			return err;
+		slot->frozen = true;
+	}
+	return 0;
 }
 
 /**
- * amp_slots_restore() - start all devices again
- * @bus: up
+ * amp_slots_restore() - start the devices again that were stopped
+ * @bus: in any state
  *
  * A device that isn't what it was stays, of no use: drivers like virtio-rng
  * (6.1) can't be removed between their freeze and their restore.
@@ -283,14 +293,18 @@ void amp_slots_restore(struct amp_bus *bus)
 	unsigned int number;
 
 	for (number = 0; number < AMP_SLOTS; number++) {
-		struct vmsg_device *dev = bus->slots[number].dev;
-		int err = dev ? vmsg_device_restore(dev) : 0;
+		struct amp_slot *slot = &bus->slots[number];
+		int err;
 
+		if (!slot->frozen)
+			continue;
+		slot->frozen = false;
+		err = vmsg_device_restore(slot->dev);
 		if (!err)
 			continue;
 		dev_err(bus->parent, "%s device %u: does not wake up: %d\n",
 			bus->name, number, err);
-		vmsg_device_gone(dev);
+		vmsg_device_gone(slot->dev);
 	}
 	/* What came meanwhile. */
 	queue_work(bus->wq, &bus->scan_work);
