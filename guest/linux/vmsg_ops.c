@@ -4,7 +4,8 @@
  * space nor queues.
  *
  * A device answers each request, or the request runs into a timeout. After a
- * timeout the device is silent: requests fail at once, but for a reset. When
+ * timeout the device is silent: requests fail at once, but for a reset. Its
+ * queues, once started, are used as before, since they may well be served. When
  * the bus goes down, or the device was unregistered, it is gone: there are no
  * messages any more. Who reads the status of such a device gets what it was,
  * with DEVICE_NEEDS_RESET, until the device is reset, and 0 from then on.
@@ -43,10 +44,8 @@ static int vmsg_call_locked(struct vmsg_device *dev,
 	if (err == -ETIMEDOUT) {
 		vmsg_err(dev, "does not answer (request %#x)\n",
 			 request->header.msg_id);
+		/* Its queues go on: they need no answers. */
 		dev->silent = true;
-		/* So that its driver fails requests, not piles them up. */
-		if (READ_ONCE(dev->core_ready))
-			virtio_break_device(&dev->vdev);
 	}
 	if (err)
 		return err;
@@ -156,13 +155,13 @@ static void vmsg_set_status(struct virtio_device *vdev, u8 wanted)
 		return;
 	}
 	err = vmsg_write_status(dev, wanted, &status);
-	if (err || !(wanted & VIRTIO_CONFIG_S_DRIVER_OK) ||
-	    (status & VIRTIO_CONFIG_S_DRIVER_OK))
+	if (!(wanted & VIRTIO_CONFIG_S_DRIVER_OK) ||
+	    (!err && (status & VIRTIO_CONFIG_S_DRIVER_OK)))
 		return;
 	/* No I/O before the device reports DRIVER_OK (6.7). */
 	virtio_break_device(vdev);
-	/* Else it left in the meantime, and an event tells that. */
-	if (status)
+	/* Else it left in the meantime, and an event tells that; or it is silent. */
+	if (!err && status)
 		vmsg_err(dev, "does not start: status %#x\n", status);
 }
 
