@@ -10,6 +10,7 @@
 #include <linux/list.h>
 #include <linux/pci.h>
 #include <linux/spinlock.h>
+#include <linux/timer.h>
 #include <linux/workqueue.h>
 
 #include "amp_fifo.h"
@@ -84,7 +85,7 @@ struct amp_ping {
  * @stopping: slots take no new devices; under rx_lock
  *
  * @flush: slots that want vmsg_device_flush()
- * @flush_work: does it when the queue was full, and answers PINGs
+ * @flush_timer: does it when the queue was full, and answers PINGs
  * @flush_delay: until its next run, in jiffies
  * @look_work: looks at a FIFO with a handshake: whether the device has joined,
  *	and after that, whether it has left
@@ -119,7 +120,7 @@ struct amp_bus {
 	bool stopping;
 
 	unsigned long flush;
-	struct delayed_work flush_work;
+	struct timer_list flush_timer;
 	unsigned long flush_delay;
 	struct delayed_work look_work;
 	unsigned long look_delay;
@@ -148,7 +149,7 @@ irqreturn_t amp_bus_thread(int irq, void *data);
 int amp_bus_call(struct amp_bus *bus, const struct vmsg_message *request,
 		 struct vmsg_message *response);
 void amp_bus_end_requests(struct amp_bus *bus);
-void amp_flush_work(struct work_struct *work);
+void amp_flush_expired(struct timer_list *timer);
 
 /* amp_slot.c */
 void amp_slots_init(struct amp_bus *bus);

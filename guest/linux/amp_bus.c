@@ -272,9 +272,11 @@ static bool amp_flush(struct amp_bus *bus)
 	return true;
 }
 
+/* Any context, also with tx_lock or rx_lock held. */
 static void amp_schedule_flush(struct amp_bus *bus)
 {
-	schedule_delayed_work(&bus->flush_work, READ_ONCE(bus->flush_delay));
+	timer_reduce(&bus->flush_timer,
+		     jiffies + READ_ONCE(bus->flush_delay));
 }
 
 /* Takes so many packets at most. True when there may be more. */
@@ -328,13 +330,14 @@ irqreturn_t amp_bus_thread(int irq, void *data)
 }
 
 /**
- * amp_flush_work() - send what had no room
- * @work: bus->flush_work
+ * amp_flush_expired() - send what had no room
+ * @timer: bus->flush_timer
+ *
+ * It needs no process to be scheduled: one may be waiting for the device.
  */
-void amp_flush_work(struct work_struct *work)
+void amp_flush_expired(struct timer_list *timer)
 {
-	struct amp_bus *bus = container_of(to_delayed_work(work),
-					   struct amp_bus, flush_work);
+	struct amp_bus *bus = container_of(timer, struct amp_bus, flush_timer);
 	bool done;
 
 	spin_lock_irq(&bus->rx_lock);

@@ -8,6 +8,7 @@
 #include <linux/wait_bit.h>
 
 #include "amp.h"
+#include "vmsg_compat.h"
 
 static unsigned int request_timeout_ms = 30000;
 module_param(request_timeout_ms, uint, 0444);
@@ -181,7 +182,7 @@ int amp_bus_init(struct amp_bus *bus, struct device *parent,
 	spin_lock_init(&bus->rx_lock);
 	spin_lock_init(&bus->tx_lock);
 	INIT_LIST_HEAD(&bus->waiting);
-	INIT_DELAYED_WORK(&bus->flush_work, amp_flush_work);
+	timer_setup(&bus->flush_timer, amp_flush_expired, 0);
 	INIT_DELAYED_WORK(&bus->look_work, amp_look_work);
 	INIT_WORK(&bus->scan_work, amp_scan_work);
 	INIT_WORK(&bus->down_work, amp_down_work);
@@ -254,7 +255,7 @@ void amp_bus_destroy(struct amp_bus *bus)
 	amp_bus_take_down(bus);
 	cancel_work_sync(&bus->down_work);
 	cancel_delayed_work_sync(&bus->look_work);
-	cancel_delayed_work_sync(&bus->flush_work);
+	timer_delete_sync(&bus->flush_timer);
 	destroy_workqueue(bus->wq);
 	bus->wq = NULL;
 }

@@ -5,11 +5,17 @@
 #ifndef VMSG_COMPAT_H
 #define VMSG_COMPAT_H
 
+#include <linux/timer.h>
 #include <linux/version.h>
 #include <linux/virtio_config.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 #error "Linux 6.1 or later, please"
+#endif
+
+/* Only some of 6.1 have the new name; all have the old one. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define timer_delete_sync(timer)	del_timer_sync(timer)
 #endif
 
 /*

@@ -4,6 +4,7 @@
  * Source: virtio-msg-messages, 4.8 to 4.10, 4.13, 4.14 and 6.8.
  */
 #include <linux/bitmap.h>
+#include <linux/delay.h>
 #include <linux/log2.h>
 #include <linux/slab.h>
 #include <linux/virtio_ring.h>
@@ -77,18 +78,26 @@ static int vmsg_send_avail(struct vmsg_device *dev, unsigned int index)
 }
 
 /*
- * Drivers call this with their locks held and in interrupt handlers, so there
- * is no waiting for room. An event that found none is remembered: it says no
- * more than "look at the queue".
+ * Drivers call this with their locks held and in interrupt handlers, so room is
+ * waited for a short time only: this long, as a driver may wait for the queue
+ * next, with interrupts disabled, and then nobody flushes on this processor. An
+ * event that found no room is remembered: it says no more than "look at the
+ * queue". One that is remembered already has been waited for.
  */
+#define VMSG_NOTIFY_STEP_US	10
+#define VMSG_NOTIFY_STEPS	300
+
 static bool vmsg_vq_notify(struct virtqueue *vq)
 {
 	struct vmsg_device *dev = to_vmsg_device(vq->vdev);
+	unsigned int steps = VMSG_NOTIFY_STEPS;
 	int err;
 
 	if (READ_ONCE(dev->gone))
 		return false;
-	err = vmsg_send_avail(dev, vq->index);
+	while ((err = vmsg_send_avail(dev, vq->index)) == -ENOSPC &&
+	       !test_bit(vq->index, dev->kicks) && steps--)
+		udelay(VMSG_NOTIFY_STEP_US);
 	if (err != -ENOSPC)
 		return !err;
 	set_bit(vq->index, dev->kicks);
