@@ -67,6 +67,19 @@ static void amp_slot_set(struct amp_slot *slot, struct vmsg_device *dev)
 	spin_unlock_irq(&slot->bus->rx_lock);
 }
 
+/*
+ * A device that was asked for in vain may be answered for later, to nobody; and
+ * the host, which has answered then, owes no EVENT_DEVICE any more. Who calls this
+ * has waited for a whole timeout, which is pace enough.
+ */
+static void amp_scan_again(struct amp_bus *bus)
+{
+	spin_lock_irq(&bus->rx_lock);
+	if (!bus->stopping && !bus->down)
+		queue_work(bus->wq, &bus->scan_work);
+	spin_unlock_irq(&bus->rx_lock);
+}
+
 static void amp_slot_add(struct amp_slot *slot)
 {
 	struct amp_bus *bus = slot->bus;
@@ -86,8 +99,10 @@ static void amp_slot_add(struct amp_slot *slot)
 	vmsg_device_put(dev);
 	/* It has left again: no news. */
 	if (err != -ENODEV)
-		dev_err(bus->parent, "%s device %u: %d\n", bus->name,
-			slot->number, err);
+		dev_err_ratelimited(bus->parent, "%s device %u: %d\n",
+				    bus->name, slot->number, err);
+	if (err == -ETIMEDOUT)
+		amp_scan_again(bus);
 }
 
 /* Events are passed on until the driver has let go of the device. */
@@ -220,7 +235,8 @@ static int amp_get_devices(struct amp_bus *bus, u16 offset, u32 *bitmap,
  * amp_scan_work() - find the devices that are there
  * @work: of a bus that is up
  *
- * They are registered by the work of their slots.
+ * They are registered by the work of their slots. Again and again, while the
+ * device does not answer.
  */
 void amp_scan_work(struct work_struct *work)
 {
@@ -234,8 +250,11 @@ void amp_scan_work(struct work_struct *work)
 		err = amp_get_devices(bus, offset, &bitmap, &next);
 		if (err) {
 			if (err != -ENODEV)
-				dev_err(bus->parent, "%s: enumeration: %d\n",
-					bus->name, err);
+				dev_err_ratelimited(bus->parent,
+						    "%s: enumeration: %d\n",
+						    bus->name, err);
+			if (err == -ETIMEDOUT)
+				amp_scan_again(bus);
 			return;
 		}
 		spin_lock_irq(&bus->rx_lock);

@@ -10,8 +10,8 @@
 
 /* Before vdev.dev has a name, too. */
 #define vmsg_err(dev, fmt, ...) \
-	dev_err((dev)->vdev.dev.parent, "%s device %u: " fmt, \
-		(dev)->bus_name, (dev)->number, ##__VA_ARGS__)
+	dev_err_ratelimited((dev)->vdev.dev.parent, "%s device %u: " fmt, \
+			    (dev)->bus_name, (dev)->number, ##__VA_ARGS__)
 
 #define to_vmsg_device(v) container_of(v, struct vmsg_device, vdev)
 
