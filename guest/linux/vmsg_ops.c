@@ -93,6 +93,13 @@ static int vmsg_read_status(struct vmsg_device *dev, u8 *status)
 	return vmsg_status(dev, &request, status);
 }
 
+bool vmsg_has_left(struct vmsg_device *dev)
+{
+	u8 status;
+
+	return !vmsg_read_status(dev, &status) && !status;
+}
+
 static int vmsg_write_status(struct vmsg_device *dev, u8 wanted, u8 *status)
 {
 	struct vmsg_message request;
@@ -223,9 +230,10 @@ static int vmsg_finalize_features(struct virtio_device *vdev)
 	if (dev->offered & BIT_ULL(VIRTIO_F_RING_RESET))
 		__virtio_set_bit(vdev, VIRTIO_F_RING_RESET);
 	if (!__virtio_test_bit(vdev, VIRTIO_F_VERSION_1)) {
-		/* Without any it has left, or does not answer. */
-		if (dev->offered)
-			vmsg_err(dev, "has no VIRTIO_F_VERSION_1\n");
+		/* It has left, or does not answer: no news for the core. */
+		if (!dev->offered)
+			return -ENODEV;
+		vmsg_err(dev, "has no VIRTIO_F_VERSION_1\n");
 		return -EINVAL;
 	}
 

@@ -14,6 +14,7 @@
 /* Source: virtio 1.2, 2.7 and 2.8. */
 #define VMSG_MAX_QUEUE_SIZE	32768
 
+/* -ENOENT: there is no such queue; -ENODEV: nor a device. */
 static int vmsg_get_vqueue(struct vmsg_device *dev, u32 index,
 			   struct vmsg_vqueue_info *info)
 {
@@ -29,6 +30,8 @@ static int vmsg_get_vqueue(struct vmsg_device *dev, u32 index,
 		return err;
 	if (le32_to_cpu(response.vqueue_info.index) != index)
 		return -EPROTO;
+	if (!response.vqueue_info.max_size)
+		return vmsg_has_left(dev) ? -ENODEV : -ENOENT;
 	*info = response.vqueue_info;
 	return 0;
 }
@@ -170,8 +173,6 @@ static struct virtqueue *vmsg_make_vq(struct vmsg_device *dev, u32 index,
 	if (err)
 		return ERR_PTR(err);
 	size = min_t(u32, le32_to_cpu(info.max_size), VMSG_MAX_QUEUE_SIZE);
-	if (!size)
-		return ERR_PTR(-ENOENT);
 	if (info.cur_size) {
 		vmsg_err(dev, "virtqueue %u is in use already\n", index);
 		return ERR_PTR(-EBUSY);

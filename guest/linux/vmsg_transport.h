@@ -27,6 +27,13 @@ void vmsg_reset(struct virtio_device *vdev);
 int vmsg_call(struct vmsg_device *dev, const struct vmsg_message *request,
 	      struct vmsg_message *response, size_t min_payload);
 
+/*
+ * Whether a device that its driver has begun to use is not there any more. Its
+ * number is answered for, with zeroes, so that each answer looks like a poor
+ * device. Sleeps.
+ */
+bool vmsg_has_left(struct vmsg_device *dev);
+
 /* vmsg_config.c: of struct virtio_config_ops */
 void vmsg_config_get(struct virtio_device *vdev, unsigned int offset,
 		     void *buf, unsigned int len);
