@@ -16,6 +16,9 @@
 /* The device gives no sign when it has made room on the driver queue. */
 #define AMP_MAX_FLUSH_DELAY	max(1UL, HZ / 20UL)
 
+/* An answer is waited for so long at a time. */
+#define AMP_WAIT_STEP		max(1L, HZ / 10L)
+
 /* On the stack of who waits; in bus->waiting until it has an answer. */
 struct amp_request {
 	struct list_head node;
@@ -46,13 +49,19 @@ static int amp_send(struct amp_bus *bus, const struct vmsg_message *msg)
 	return err;
 }
 
-static int amp_send_by(struct amp_bus *bus, const struct vmsg_message *msg,
-		       unsigned long deadline)
+/* What a request that began at @start has left, in jiffies. */
+static long amp_time_left(const struct amp_bus *bus, unsigned long start)
+{
+	return (long)(start + vmsg_patience(bus->timeout) - jiffies);
+}
+
+static int amp_send_request(struct amp_bus *bus, const struct vmsg_message *msg,
+			    unsigned long start)
 {
 	int err;
 
 	while ((err = amp_send(bus, msg)) == -ENOSPC) {
-		if (time_after(jiffies, deadline))
+		if (amp_time_left(bus, start) < 0)
 			return -ETIMEDOUT;
 		usleep_range(500, 1500);
 	}
@@ -85,6 +94,21 @@ static __le16 amp_next_token(struct amp_bus *bus)
 	return token;
 }
 
+/* In steps, as the time that it has gets shorter when the system goes down. */
+static int amp_await(struct amp_bus *bus, struct amp_request *request,
+		     unsigned long start)
+{
+	long left;
+
+	do {
+		left = amp_time_left(bus, start);
+		if (wait_for_completion_timeout(&request->done,
+						clamp(left, 1L, AMP_WAIT_STEP)))
+			return 0;
+	} while (left > 0);
+	return -ETIMEDOUT;
+}
+
 /**
  * amp_bus_call() - send a request and wait for its answer
  * @bus: that carries it
@@ -97,7 +121,7 @@ static __le16 amp_next_token(struct amp_bus *bus)
 int amp_bus_call(struct amp_bus *bus, const struct vmsg_message *request,
 		 struct vmsg_message *response)
 {
-	unsigned long deadline = jiffies + READ_ONCE(bus->timeout);
+	unsigned long start = jiffies;
 	struct vmsg_message msg = *request;
 	struct amp_request wait = {
 		.header = request->header,
@@ -119,13 +143,9 @@ int amp_bus_call(struct amp_bus *bus, const struct vmsg_message *request,
 	spin_unlock_irq(&bus->rx_lock);
 
 	msg.header.token = wait.header.token;
-	err = amp_send_by(bus, &msg, deadline);
-	if (!err) {
-		long left = (long)(deadline - jiffies);
-
-		if (!wait_for_completion_timeout(&wait.done, max(left, 1L)))
-			err = -ETIMEDOUT;
-	}
+	err = amp_send_request(bus, &msg, start);
+	if (!err)
+		err = amp_await(bus, &wait, start);
 
 	/* An answer may still have come: it counts. */
 	spin_lock_irq(&bus->rx_lock);

@@ -240,7 +240,7 @@ void amp_bus_start(struct amp_bus *bus)
 void amp_bus_wait(struct amp_bus *bus)
 {
 	if (!wait_var_event_timeout(&bus->joining, !READ_ONCE(bus->joining),
-				    READ_ONCE(bus->timeout)))
+				    bus->timeout))
 		amp_bus_take_down(bus);
 }
 

@@ -7,9 +7,6 @@
 
 #include "amp.h"
 
-/* For each device that is to be reset. What follows resets them anyway. */
-#define AMP_SHUTDOWN_TIMEOUT	HZ
-
 /**
  * amp_slot_event() - EVENT_DEVICE has arrived, or a device was found
  * @bus: its rx_lock is held
@@ -179,13 +176,13 @@ void amp_slots_stop(struct amp_bus *bus, bool while_up)
  * amp_slots_shutdown() - reset all devices under their drivers
  * @bus: up; taken down next
  *
- * Drivers stay bound. Waits for nothing but the device, and not for long.
+ * Drivers stay bound. Waits for nothing but the device, and not for long: see
+ * vmsg_patience().
  */
 void amp_slots_shutdown(struct amp_bus *bus)
 {
 	unsigned int number;
 
-	WRITE_ONCE(bus->timeout, AMP_SHUTDOWN_TIMEOUT);
 	spin_lock_irq(&bus->rx_lock);
 	bus->stopping = true;
 	spin_unlock_irq(&bus->rx_lock);

@@ -6,6 +6,8 @@
 #ifndef VIRTIO_MSG_H
 #define VIRTIO_MSG_H
 
+#include <linux/jiffies.h>
+#include <linux/kernel.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
 #include <linux/virtio.h>
@@ -101,6 +103,27 @@ struct vmsg_device {
 	struct virtqueue **queues;
 	unsigned long *kicks;
 };
+
+/**
+ * vmsg_patience() - how long a device is waited for
+ * @usual: in jiffies
+ *
+ * Any context. May change while one waits.
+ *
+ * Return: @usual, or less on the way to a reboot, to power off or to another
+ * kernel: what follows resets devices anyway, and does not wait.
+ */
+static inline unsigned long vmsg_patience(unsigned long usual)
+{
+	switch (READ_ONCE(system_state)) {
+	case SYSTEM_HALT:
+	case SYSTEM_POWER_OFF:
+	case SYSTEM_RESTART:
+		return min_t(unsigned long, usual, HZ);
+	default:
+		return usual;
+	}
+}
 
 struct vmsg_device *vmsg_device_create(struct device *parent,
 				       const struct vmsg_bus_ops *ops,

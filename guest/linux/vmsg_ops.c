@@ -123,14 +123,15 @@ static u8 vmsg_get_status(struct virtio_device *vdev)
 void vmsg_reset(struct virtio_device *vdev)
 {
 	struct vmsg_device *dev = to_vmsg_device(vdev);
-	unsigned long deadline = jiffies + VMSG_RESET_TIMEOUT;
+	unsigned long start = jiffies;
 	u8 status;
 	int err;
 
 	might_sleep();
 	err = vmsg_write_status(dev, 0, &status);
 	while (!err && status) {
-		if (time_after(jiffies, deadline)) {
+		if (time_after(jiffies,
+			       start + vmsg_patience(VMSG_RESET_TIMEOUT))) {
 			err = -ETIMEDOUT;
 			break;
 		}
