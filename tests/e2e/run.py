@@ -38,6 +38,7 @@ _ONLY_NAMED = b'# Runs only when it is named.'
 _TARGETS = {
     'bin/kvm_vmm': '//examples/kvm_vmm:kvm_vmm',
     'bin/vmsgctl': '//tools/vmsgctl:vmsgctl',
+    'bin/hold_thread': '//tests/e2e/host:hold_thread',
     'bin/start_time': '//benchmarks:start_time',
     'bin/vmm_memory': '//benchmarks:vmm_memory',
     'images/payload.elf': '//guest/payload:payload.elf',

@@ -281,6 +281,27 @@ fifo_becomes() {
   note "FIFO $1 is $2"
 }
 
+# fifo_hold NUMBER, fifo_release: in between the thread of the VMM that serves this FIFO
+# stands still, so that the guest gets no answers from it. Numbers go on over all
+# functions.
+fifo_hold() {
+  : >held
+  "$E2E/bin/hold_thread" "$vmm" "fifo$1" >held &
+  holder=$!
+  tries=$((PATIENCE * 10))
+  until [ -s held ]; do
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || fail "FIFO $1 can't be held"
+    sleep 0.1
+  done
+  note "FIFO $1 is held"
+}
+fifo_release() {
+  kill "$holder"
+  wait "$holder" 2>/dev/null
+  note 'FIFO released'
+}
+
 # costs_begin FIFO, costs_end NAME: facts of what happens in between: NAME_requests,
 # NAME_packets_in and NAME_packets_out of this FIFO, and of the whole machine, where
 # KVM can be asked, NAME_exits, of which NAME_halt_exits were idleness.
