@@ -3,6 +3,7 @@
 // a function reset a driver finds a device that works.
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -11,9 +12,15 @@
 
 #include "devices/virtio/testing/dummy_device.h"
 #include "devices/virtio_msg_amp_pci/amp_device_fuzz_input.h"
+#include "devices/virtio_msg_amp_pci/amp_device_fuzz_window.h"
+#include "devices/virtio_msg_amp_pci/amp_pci_device.h"
+#include "devices/virtio_msg_amp_pci/fifo/fifo.h"
 #include "devices/virtio_msg_amp_pci/testing/amp_machine.h"
+#include "devices/virtio_msg_amp_pci/testing/layout_driver.h"
 #include "devices/virtio_msg_amp_pci/testing/raw_guest.h"
 #include "devices/virtio_msg_amp_pci/virtio_pluggable.h"
+#include "guest/driver/fifo.h"
+#include "guest/driver/window_fifo.h"
 #include "vmm/base/check.h"
 #include "vmm/memory/shared_copy.h"
 
@@ -22,7 +29,12 @@ namespace {
 
 class Run {
  public:
-  explicit Run(Input input) : input_(input) { m_.guest->Start(); }
+  explicit Run(Input input)
+      : input_(input),
+        options_(input_.Options()),
+        m_(MachineOptions(options_)) {
+    m_.guest->Start();
+  }
 
   void Steps() {
     for (uint32_t i = 0; i < kMaxSteps && !input_.empty(); ++i) OneStep();
@@ -33,14 +45,14 @@ class Run {
     m_.guest->Start();
     m_.loop.RunUntilIdle();
     for (uint32_t n = 0; n < kFifos; ++n) {
+      LayoutDriver driver(&m_, n);
+      driver.Attach();
       VMSG_CHECK(m_.device->bus(n)->bus_report().state ==
                  control::BusState::kRunning);
-      m_.guest->Attach(n);
-      m_.guest->Send(n, RawPing(0x1234, n));
-      m_.loop.RunUntilIdle();
       uint32_t answers = 0;
-      for (const Bytes& packet : m_.guest->TakeAll(n)) {
-        if (TypeOf(packet) != 0x03) continue;  // READY of what is plugged
+      for (const Bytes& packet : driver.Ask(RawPing(0x1234, n))) {
+        // READY of what is plugged, and a PING of the device.
+        if (TypeOf(packet) != 0x03) continue;
         VMSG_CHECK(TokenOf(packet) == 0x1234 && PayloadWord(packet, 0) == n);
         ++answers;
       }
@@ -49,6 +61,31 @@ class Run {
   }
 
  private:
+  static FifoLayout Layout(uint8_t options) {
+    switch (options & kLayoutMask) {
+      case 1:
+        return FifoLayout::kShmemV1;
+      case 2:
+        return FifoLayout::kShmemV1Packed;
+      default:
+        return FifoLayout::kSpsc;
+    }
+  }
+  static AmpPciOptions MachineOptions(uint8_t options) {
+    constexpr std::chrono::milliseconds kPing(20);
+    AmpPciOptions machine = {.num_fifos = kFifos,
+                             .fifo_layout = Layout(options),
+                             .max_packets_per_wakeup = 8,
+                             .wire_monitor = true};
+    if ((options & kPingBit) != 0) {
+      machine.ping = {.interval = kPing, .timeout = kPing, .ask_first = true};
+    }
+    return machine;
+  }
+  Window WindowOf(uint32_t fifo) {
+    return Window(m_.guest->window(fifo), Layout(options_));
+  }
+
   uint32_t Fifo() { return input_.Byte() % kFifos; }
 
   std::vector<std::byte> ShortBytes(size_t limit) {
@@ -90,12 +127,9 @@ class Run {
         break;
       }
       case Step::kSetIndex: {
-        constexpr std::array<size_t, 4> kIndices = {
-            RawGuest::kDriverHead, RawGuest::kDriverTail, RawGuest::kDeviceHead,
-            RawGuest::kDeviceTail};
-        const uint32_t fifo = Fifo();
-        const size_t index = kIndices[input_.Byte() % kIndices.size()];
-        m_.guest->SetIndex(fifo, index, input_.Byte() % 64);
+        const Window window = WindowOf(Fifo());
+        const uint32_t word = input_.Byte() % window.words();
+        window.Store(static_cast<Window::Word>(word), input_.Byte() % 64);
         break;
       }
       case Step::kPut:
@@ -105,9 +139,8 @@ class Run {
         m_.guest->Ring(Fifo());
         break;
       case Step::kTake: {
-        const uint32_t fifo = Fifo();
-        m_.guest->SetIndex(fifo, RawGuest::kDeviceTail,
-                           m_.guest->Index(fifo, RawGuest::kDeviceHead));
+        const Window window = WindowOf(Fifo());
+        window.Store(Window::kDriverTook, window.Load(Window::kDevicePut));
         break;
       }
       case Step::kRun:
@@ -146,6 +179,9 @@ class Run {
       case Step::kBusMaster:
         m_.guest->SetBusMaster(input_.Byte() % 2 != 0);
         break;
+      case Step::kJoin:
+        Join();
+        break;
       case Step::kCount:
         break;
     }
@@ -159,12 +195,26 @@ class Run {
   }
 
   void Put() {
-    const uint32_t fifo = Fifo();
+    const Window window = WindowOf(Fifo());
     const std::vector<std::byte> message = ShortBytes(64);
-    const uint32_t head = m_.guest->Index(fifo, RawGuest::kDriverHead) % 62;
-    vmm::CopyToShared(m_.guest->window(fifo) + 0x1080 + size_t{64} * head,
-                      message);
-    m_.guest->SetIndex(fifo, RawGuest::kDriverHead, (head + 1) % 62);
+    const uint32_t at = window.Load(Window::kDriverPut) % window.slots();
+    vmm::CopyToShared(window.DriverPacket(at), message);
+    window.Store(Window::kDriverPut, (at + 1) % window.slots());
+  }
+
+  // The device may go along or not; it is asked for each step of a handshake.
+  void Join() {
+    constexpr int kMostSteps = 4;
+    const uint32_t n = Fifo();
+    guest::WindowFifo window;
+    guest::Fifo* const fifo = window.Open(m_.guest->window(n));
+    if (!fifo->Attach()) return;
+    for (int i = 0; i < kMostSteps; ++i) {
+      m_.guest->Ring(n);
+      m_.loop.RunUntilIdle();
+      if (fifo->state() == guest::FifoState::kRunning) return;
+      fifo->Step();
+    }
   }
 
   void Plug() {
@@ -182,8 +232,8 @@ class Run {
   }
 
   Input input_;
-  AmpMachine m_{
-      {.num_fifos = kFifos, .max_packets_per_wakeup = 8, .wire_monitor = true}};
+  const uint8_t options_;
+  AmpMachine m_;
   uint64_t last_generation_ = 0;
   std::array<std::array<uint64_t, 34>, kFifos> generations_ = {};
 };

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bazel/seed_corpus.h"
@@ -64,6 +65,9 @@ class Seed {
     return Send(fifo, RawMessage(0, 0x41, slot, 0, event))
         .Do(Step::kAdvance, {5});
   }
+
+  // First of all: what the machine is like.
+  Seed& Options(uint32_t options) { return Byte(kOptions | options); }
 
   std::string bytes() const { return bytes_; }
 
@@ -154,6 +158,55 @@ vmsg::fuzz::Seeds Seeds() {
                              .Do(Step::kConfigWrite, {0x04, 1})
                              .Word(6)
                              .Do(Step::kRing, {0}));
+  // The same life in the other layouts, where a driver has to join first.
+  for (const auto& [name, layout] :
+       {std::pair{"shmem", 1u}, std::pair{"shmem_packed", 2u}}) {
+    const std::string prefix = name;
+    seeds[prefix + "_enumerate_and_drive"] = Seed()
+                                                 .Options(layout)
+                                                 .Do(Step::kJoin, {0})
+                                                 .Send(0, RawGetDevices(9))
+                                                 .Plug(0, 3)
+                                                 .BringUp(0, 3)
+                                                 .Request(0, 3)
+                                                 .bytes();
+    seeds[prefix + "_broken_and_joined"] = Seed()
+                                               .Options(layout)
+                                               .Do(Step::kJoin, {0})
+                                               .Send(0, ping)
+                                               .Do(Step::kSetIndex, {0, 0, 63})
+                                               .Do(Step::kRing, {0})
+                                               .Do(Step::kRun)
+                                               .Do(Step::kJoin, {0})
+                                               .Send(0, ping)
+                                               .bytes();
+    // The driver's state and magic, the device's state and magic.
+    Seed words;
+    words.Options(layout).Do(Step::kJoin, {1}).Plug(1, 0).BringUp(1, 0);
+    for (const uint32_t word : {4, 5, 6, 7}) {
+      for (const uint32_t value : {0, 1, 3, 31}) {
+        words.Do(Step::kSetIndex, {1, word, value})
+            .Do(Step::kRing, {1})
+            .Do(Step::kRun)
+            .Do(Step::kAdvance, {120});
+      }
+      words.Do(Step::kJoin, {1}).Send(1, ping);
+    }
+    seeds[prefix + "_every_word"] = words.bytes();
+  }
+  // A device that asks whether the driver is there: answered, and not.
+  for (const uint32_t layout : {0, 1, 2}) {
+    Seed asked;
+    asked.Options(kPingBit | layout).Do(Step::kJoin, {0}).Send(0, ping);
+    for (uint32_t token = 0; token < 4; ++token) {
+      const std::vector<uint8_t> data(4);
+      asked.Do(Step::kAdvance, {21})
+          .Send(0,
+                RawMessage(0x03, 0x03, 0, static_cast<uint16_t>(token), data));
+    }
+    for (int i = 0; i < 8; ++i) asked.Do(Step::kAdvance, {50});
+    seeds["asked_" + std::to_string(layout)] = asked.Send(0, ping).bytes();
+  }
   return seeds;
 }
 
