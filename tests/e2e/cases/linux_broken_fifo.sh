@@ -2,23 +2,7 @@
 # function is unbound, the devices of the other FIFO let go first, as they may have
 # work to end; then DMA ends; then the memory of those that broke is given back.
 
-# Debian's kernel lets nobody else map the window of a driver, nor in another way.
-GUEST_OPTIONS="$GUEST_OPTIONS iomem=relaxed nopat"
-
-# Where the device shows its index of the driver queue of FIFO 0, in layout spsc.
-INDEX=0x1040
-
-# trace FUNCTION...: the guest's kernel notes when it calls them.
-trace() {
-  in_guest 'mount -t tracefs tracefs /sys/kernel/tracing'
-  in_guest "echo $* >/sys/kernel/tracing/set_ftrace_filter"
-  in_guest 'echo function >/sys/kernel/tracing/current_tracer'
-}
-
-# traced: their names, in order of the calls; in OUTPUT.
-traced() {
-  in_guest "sed -n 's/^[^#].*: \\(.*\\) <-.*/\\1/p' /sys/kernel/tracing/trace"
-}
+GUEST_OPTIONS="$GUEST_OPTIONS $FIFO_BREAKS"
 
 host() {
   linux_start
@@ -28,25 +12,23 @@ host() {
   in_guest 'use_rng 0'
   compare_entropy record.0 1024
 
-  in_guest 'cd /sys/bus/pci/drivers/virtio_msg_amp_pci && basename 0000:*'
-  function=$OUTPUT
-  in_guest "devmem \$((\$(sed -n '2s/ .*//p' $function/resource) + $INDEX)) 32 62"
+  fifo_break
   in_guest 'cat /sys/bus/virtio/devices/virtio0/status'
   in_guest 'wait_for 20 log_has "fifo0 is down: an index is out of range"'
   in_guest 'use_rng 1'
   compare_entropy record.1 1024
 
   trace pci_clear_master vring_del_virtqueue
-  in_guest "echo $function >unbind"
+  in_guest 'cd /sys/bus/pci/drivers/virtio_msg_amp_pci && basename 0000:* >/tmp/name'
+  in_guest 'cat /tmp/name >unbind'
   in_guest 'virtio_count 4'
   same 'devices after that' "$OUTPUT" 0
   traced
-  # More follow, which is of no matter.
-  # shellcheck disable=SC2086  # the lines become words
+  # What follows is of no matter.
   same 'order' "$(echo $OUTPUT | cut -d ' ' -f -3)" \
     'vring_del_virtqueue pci_clear_master vring_del_virtqueue'
 
-  in_guest "echo $function >bind"
+  in_guest 'cat /tmp/name >bind'
   in_guest 'wait_for 20 virtio_bound_is 4 1'
   compare_entropy record.1 1024
   in_guest 'new_warnings | grep -v -e "fifo0 is down" -e "fifo0 can.t be used" || true'

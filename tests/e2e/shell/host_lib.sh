@@ -302,6 +302,26 @@ fifo_release() {
   note 'FIFO released'
 }
 
+# fifo_break: the guest puts FIFO 0 out of order, which has layout spsc, by an index of
+# the device that is out of range. Its driver takes it down as soon as it sends.
+# FIFO_BREAKS in GUEST_OPTIONS lets it: by itself Debian's kernel keeps all but the
+# driver from the window.
+FIFO_BREAKS='iomem=relaxed nopat'
+fifo_break() {
+  in_guest 'devmem $((0x1040 + $(sed -n "2s/ .*//p" /sys/bus/pci/drivers/virtio_msg_amp_pci/0000:*/resource))) 32 62'
+}
+
+# trace FUNCTION...: the guest's kernel notes when it calls them. traced: their names
+# in order, in OUTPUT.
+trace() {
+  in_guest 'mount -t tracefs tracefs /sys/kernel/tracing'
+  in_guest "echo $* >/sys/kernel/tracing/set_ftrace_filter"
+  in_guest 'echo function >/sys/kernel/tracing/current_tracer'
+}
+traced() {
+  in_guest "sed -n 's/^[^#].*: \\(.*\\) <-.*/\\1/p' /sys/kernel/tracing/trace"
+}
+
 # costs_begin FIFO, costs_end NAME: facts of what happens in between: NAME_requests,
 # NAME_packets_in and NAME_packets_out of this FIFO, and of the whole machine, where
 # KVM can be asked, NAME_exits, of which NAME_halt_exits were idleness.
