@@ -99,6 +99,21 @@ struct vmsg_device *vmsg_device_create(struct device *parent,
 }
 EXPORT_SYMBOL_GPL(vmsg_device_create);
 
+/* -ENODEV: there is no device under this number. */
+static int vmsg_get_info(struct vmsg_device *dev, struct vmsg_device_info *info)
+{
+	struct vmsg_message request, response;
+	int err;
+
+	vmsg_prepare(&request, 0, VMSG_GET_DEVICE_INFO, dev->number, 0);
+	err = vmsg_call(dev, &request, &response,
+			sizeof(response.device_info));
+	if (err)
+		return err;
+	*info = response.device_info;
+	return info->device_id ? 0 : -ENODEV;
+}
+
 /**
  * vmsg_device_register() - ask a device what it is, and give it to its driver
  * @dev: from vmsg_device_create(); requests and events work already
@@ -110,22 +125,16 @@ EXPORT_SYMBOL_GPL(vmsg_device_create);
  */
 int vmsg_device_register(struct vmsg_device *dev)
 {
-	struct vmsg_message request, response;
-	int err;
+	struct vmsg_device_info info;
+	int err = vmsg_get_info(dev, &info);
 
-	vmsg_prepare(&request, 0, VMSG_GET_DEVICE_INFO, dev->number, 0);
-	err = vmsg_call(dev, &request, &response,
-			sizeof(response.device_info));
 	if (err)
 		return err;
-	if (!response.device_info.device_id)
-		return -ENODEV;
-	dev->vdev.id.device = le32_to_cpu(response.device_info.device_id);
-	dev->vdev.id.vendor = le32_to_cpu(response.device_info.vendor_id);
-	dev->feature_blocks =
-		le32_to_cpu(response.device_info.num_feature_bits) / 32;
-	dev->config_size = le32_to_cpu(response.device_info.config_size);
-	dev->max_queues = le32_to_cpu(response.device_info.max_virtqueues);
+	dev->vdev.id.device = le32_to_cpu(info.device_id);
+	dev->vdev.id.vendor = le32_to_cpu(info.vendor_id);
+	dev->feature_blocks = le32_to_cpu(info.num_feature_bits) / 32;
+	dev->config_size = le32_to_cpu(info.config_size);
+	dev->max_queues = le32_to_cpu(info.max_virtqueues);
 
 	vmsg_device_get(dev);
 	err = register_virtio_device(&dev->vdev);
@@ -247,6 +256,24 @@ int vmsg_device_freeze(struct vmsg_device *dev)
 }
 EXPORT_SYMBOL_GPL(vmsg_device_freeze);
 
+/* The device may be another by now. The core uses what it knew before. */
+static int vmsg_find_unchanged(struct vmsg_device *dev)
+{
+	struct vmsg_device_info info;
+	int err = vmsg_get_info(dev, &info);
+
+	if (err)
+		return err;
+	if (le32_to_cpu(info.device_id) != dev->vdev.id.device ||
+	    le32_to_cpu(info.num_feature_bits) / 32 != dev->feature_blocks ||
+	    le32_to_cpu(info.config_size) != dev->config_size ||
+	    le32_to_cpu(info.max_virtqueues) != dev->max_queues)
+		return -ENODEV;
+	if (dev->vdev.features & ~vmsg_config_ops.get_features(&dev->vdev))
+		return -ENODEV;
+	return 0;
+}
+
 /**
  * vmsg_device_restore() - start a device again
  * @dev: frozen
@@ -255,7 +282,12 @@ EXPORT_SYMBOL_GPL(vmsg_device_freeze);
  */
 int vmsg_device_restore(struct vmsg_device *dev)
 {
-	return virtio_device_restore(&dev->vdev);
+	int err;
+
+	/* One that was silent is asked again after a reset only. */
+	vmsg_reset(&dev->vdev);
+	err = vmsg_find_unchanged(dev);
+	return err ?: virtio_device_restore(&dev->vdev);
 }
 EXPORT_SYMBOL_GPL(vmsg_device_restore);
 #endif
