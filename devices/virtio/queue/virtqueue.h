@@ -116,9 +116,9 @@ std::string_view QueueFaultName(QueueFault fault);
 class Virtqueue {
  public:
   // Bounds the memory that a guest can make a queue hold, since each of the
-  // chains owed may be as long as the queue (virtio 1.2, 2.7.5.3.1): 16 MiB, and
-  // at most as much again in storage that is longer than its chain. A queue of
-  // at most 1024 can't reach it.
+  // chains owed may be as long as the queue (virtio 1.2, 2.7.5.3.1): 16 MiB,
+  // and at most as much again in storage that is longer than its chain. A queue
+  // of at most 1024 can't reach it.
   static constexpr uint32_t kMaxOwedSegments = 1 << 20;
 
   enum class PopResult : uint8_t { kChain, kEmpty, kBroken };
