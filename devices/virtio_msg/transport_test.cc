@@ -219,6 +219,17 @@ TEST(AckedFeaturesTest, ClearingABlockPastTheEndTakesItsBitsBack) {
   }
 }
 
+TEST(AckedFeaturesTest, ABitFarPastTheEndStays) {
+  const Bytes set = Payload().U32(1).bytes();
+  const Bytes clear = Payload().U32(0).bytes();
+  for (const uint32_t block : {68u, 0x40000001u, 0xFFFFFFFFu}) {
+    AckedFeatures acked;
+    acked.Write(block, FeatureWords(set));
+    acked.Write(block, FeatureWords(clear));
+    EXPECT_TRUE(acked.HasUnknown()) << block;
+  }
+}
+
 // --- GET_CONFIG: 4.4. ---
 
 TEST(GetConfigTest, ReturnsTheBytesAndTheGeneration) {

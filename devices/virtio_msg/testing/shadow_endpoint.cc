@@ -19,6 +19,9 @@ constexpr uint32_t kVersion1 = 32;
 constexpr uint32_t kRingReset = 40;
 constexpr uint32_t kSomeHighBit = 70;
 
+// Bits from here on are forgotten by a reset only; nothing offers them.
+constexpr uint64_t kBitsTakenBack = 32 * 68;
+
 Bytes Append(const Payload& payload, std::span<const std::byte> data) {
   Bytes bytes = payload.bytes();
   bytes.insert(bytes.end(), data.begin(), data.end());
@@ -74,7 +77,7 @@ void ShadowEndpoint::SetDriverFeatures(uint32_t block,
       const uint64_t bit = 32 * (uint64_t{block} + k) + i;
       if ((words[k] >> i & 1) != 0) {
         acked_.insert(bit);
-      } else {
+      } else if (bit < kBitsTakenBack) {
         acked_.erase(bit);
       }
     }
@@ -105,7 +108,11 @@ Bytes ShadowEndpoint::SetConfig(uint32_t generation, uint32_t offset,
 
 bool ShadowEndpoint::FeaturesAcceptable() const {
   return std::ranges::all_of(
-             acked_, [](uint64_t bit) { return Offered().contains(bit); }) &&
+             acked_,
+             [](uint64_t bit) {
+               return bit <= UINT32_MAX &&
+                      Offered().contains(static_cast<uint32_t>(bit));
+             }) &&
          std::ranges::all_of(Required(),
                              [this](uint32_t bit) { return acked(bit); });
 }
