@@ -11,10 +11,10 @@
 namespace vmsg::msg {
 
 // A value. A driver may name any block up to the last 32-bit index; what lies
-// past virtio::Features::kBits is kept only as far as needed to refuse it. A bit
-// that lies far past it can't be taken back, but by a reset: which of 2^32 blocks
-// have one would be too much to remember for a guest that breaks a rule already.
-// Source: virtio-msg-messages, 4.3, 6.4, O-11.
+// past virtio::Features::kBits is kept only as far as needed to refuse it. A
+// bit that lies far past it can't be taken back, but by a reset: which of 2^32
+// blocks have one would be too much to remember for a guest that breaks a rule
+// already. Source: virtio-msg-messages, 4.3, 6.4, O-11.
 class AckedFeatures {
  public:
   // Makes the named blocks equal to the words; the others keep their value.
