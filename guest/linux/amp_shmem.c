@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A FIFO of layout shmem-v1: its header says where the queues are, and both
- * sides begin by a handshake. Source: amp-pci-device, 3.2.
+ * sides begin by a handshake. Source: amp-pci-device, 3.2. Models:
+ * tests/model/handshake.pml, and queue.pml for the queues.
  */
 #include <asm/barrier.h>
 #include <linux/align.h>

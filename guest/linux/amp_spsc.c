@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A FIFO of layout spsc: two queues of 61 packets, which are never cleared while
- * the function is in use. Source: amp-pci-device, 3.1.
+ * the function is in use. Source: amp-pci-device, 3.1. Model: tests/model/queue.pml.
  */
 #include <asm/barrier.h>
 
