@@ -4,15 +4,15 @@
 // nothing around the window, takes no more packets at once than two looks at
 // the driver's index can announce, and a driver that starts anew is served.
 
-#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <span>
 
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
+#include "devices/virtio_msg_amp_pci/fifo/fuzz_window.h"
 #include "devices/virtio_msg_amp_pci/fifo/shmem_layout.h"
 
 namespace {
@@ -22,44 +22,21 @@ using vmsg::amp::FifoFault;
 using vmsg::amp::FifoLayout;
 using vmsg::amp::FifoState;
 using vmsg::amp::kShmemPacked;
+using vmsg::amp::kShmemRegion;
 using vmsg::amp::kShmemSpread;
 using vmsg::amp::Packet;
 using vmsg::amp::ShmemPlacement;
+using vmsg::amp::fuzz::Input;
+using vmsg::amp::fuzz::Require;
+using vmsg::amp::fuzz::Window;
 
-void Require(bool condition) {
-  if (!condition) std::abort();
+// Every word of the layout has 16 bits, and stands in the region.
+uint16_t Half(Window* window, size_t at) {
+  return window->Load<uint16_t>(kShmemRegion + at);
 }
-
-struct Window {
-  static constexpr size_t kGuard = 4096;
-  alignas(4096) std::array<std::byte, kGuard + 16384 + kGuard> bytes;
-  std::byte* data() { return bytes.data() + kGuard; }
-
-  uint16_t Half(size_t at) {
-    uint16_t value;
-    std::memcpy(&value, data() + 0x1000 + at, sizeof(value));
-    return value;
-  }
-  void Half(size_t at, uint16_t value) {
-    std::memcpy(data() + 0x1000 + at, &value, sizeof(value));
-  }
-};
-
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return size_ == 0; }
-  uint8_t Byte() {
-    if (size_ == 0) return 0;
-    --size_;
-    return *data_++;
-  }
-  uint16_t Half() { return static_cast<uint16_t>(Byte() << 8 | Byte()); }
-
- private:
-  const uint8_t* data_;
-  size_t size_;
-};
+void Half(Window* window, size_t at, uint16_t value) {
+  window->Store(kShmemRegion + at, value);
+}
 
 void Settle(DeviceFifo* fifo) {
   for (int i = 0; i < 4 && fifo->Poll(); ++i) fifo->Step();
@@ -68,36 +45,36 @@ void Settle(DeviceFifo* fifo) {
 // A driver that does everything right, from whatever state.
 void RequireService(Window* window, DeviceFifo* fifo,
                     const ShmemPlacement& at) {
-  window->Half(at.drv_head + 2u, 0);
-  window->Half(at.drv_head, 0x514F);
+  Half(window, at.drv_head + 2u, 0);
+  Half(window, at.drv_head, 0x514F);
   Settle(fifo);
-  window->Half(at.drv_head + 4u, 0);
-  window->Half(at.drv_head + 6u, 0);
-  window->Half(at.drv_head + 2u, 1);
+  Half(window, at.drv_head + 4u, 0);
+  Half(window, at.drv_head + 6u, 0);
+  Half(window, at.drv_head + 2u, 1);
   Settle(fifo);
-  window->Half(at.drv_head + 2u, 2);
+  Half(window, at.drv_head + 2u, 2);
   Settle(fifo);
   Require(fifo->state() == FifoState::kRunning);
-  Require(window->Half(at.dev_head + 2u) == 2);
+  Require(Half(window, at.dev_head + 2u) == 2);
   Packet packet;
   Require(!fifo->Receive(&packet));
-  std::memset(window->data() + 0x1000 + at.drv_elements, 0x77, 64);
-  window->Half(at.drv_head + 4u, 1);
+  std::memset(window->data() + kShmemRegion + at.drv_elements, 0x77, 64);
+  Half(window, at.drv_head + 4u, 1);
   Require(fifo->Receive(&packet));
   Require(packet.bytes[63] == std::byte{0x77});
   Require(fifo->Send(packet.bytes));
   fifo->CommitReceived();
   Require(fifo->CommitSent());
-  Require(window->Half(at.dev_head + 4u) == 1);
-  Require(window->Half(at.dev_head + 6u) == 1);
-  Require(window->data()[0x1000 + at.dev_elements] == std::byte{0x77});
+  Require(Half(window, at.dev_head + 4u) == 1);
+  Require(Half(window, at.dev_head + 6u) == 1);
+  Require(window->data()[kShmemRegion + at.dev_elements] == std::byte{0x77});
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const auto window = std::make_unique<Window>();
-  window->bytes.fill(std::byte{0x5A});
+  window->Fill();
   Input input(data, size);
   const bool packed = input.Byte() % 2 != 0;
   const ShmemPlacement& at = packed ? kShmemPacked : kShmemSpread;
@@ -137,7 +114,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 7:
         fifo->Reset();
         Require(fifo->state() == FifoState::kWaiting);
-        Require(window->Half(at.dev_head) == 0x514F);
+        Require(Half(window.get(), at.dev_head) == 0x514F);
         Require(!fifo->Receive(&packet));
         break;
       case 8:
@@ -146,22 +123,22 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         break;
       case 9:
         // A state, with the magic.
-        window->Half(at.drv_head + 2u, input.Byte());
-        window->Half(at.drv_head, 0x514F);
+        Half(window.get(), at.drv_head + 2u, input.Byte());
+        Half(window.get(), at.drv_head, 0x514F);
         break;
       case 10:
         // An index of the driver.
-        window->Half(at.drv_head + 4u + 2u * (input.Byte() % 2),
-                     input.Byte() % 66);
+        Half(window.get(), at.drv_head + 4u + 2u * (input.Byte() % 2),
+             input.Byte() % 66);
         break;
       case 11:
         // One of our own words.
-        window->Half(at.dev_head + 2u * (input.Byte() % 4), input.Half());
+        Half(window.get(), at.dev_head + 2u * (input.Byte() % 4), input.Half());
         break;
       case 12: {
-        const size_t where = input.Half() % (16384 - 1);
+        const size_t where = input.Half() % (Window::kBytes - 1);
         const uint16_t value = input.Half();
-        std::memcpy(window->data() + where, &value, sizeof(value));
+        window->Store(where, value);
         break;
       }
       case 13:
@@ -172,11 +149,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             (fifo->fault() != FifoFault::kNone));
   }
   RequireService(window.get(), fifo.get(), at);
-  // Nothing was written around the window.
-  const auto untouched = [](std::byte b) { return b == std::byte{0x5A}; };
-  Require(std::all_of(window->bytes.begin(),
-                      window->bytes.begin() + Window::kGuard, untouched));
-  Require(std::all_of(window->bytes.end() - Window::kGuard, window->bytes.end(),
-                      untouched));
+  Require(window->GuardsIntact());
   return 0;
 }
