@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <memory>
 #include <span>
@@ -25,8 +26,9 @@
 
 namespace vmsg::virtio::fuzz {
 
-inline void AddRegion(vmm::GuestMemory* memory, uint64_t start, uint64_t bytes,
-                      bool read_only) {
+// Returns where the region is mapped.
+inline std::byte* AddRegion(vmm::GuestMemory* memory, uint64_t start,
+                            uint64_t bytes, bool read_only) {
   auto backing = vmm::MemoryBacking::CreateAnonymous(bytes, "fuzz");
   VMSG_CHECK(backing.ok());
   VMSG_CHECK(memory
@@ -34,15 +36,18 @@ inline void AddRegion(vmm::GuestMemory* memory, uint64_t start, uint64_t bytes,
                         .read_only = read_only,
                         .backing = *backing})
                  .ok());
+  return (*backing)->data();
 }
 
-inline vmm::GuestMemory* Memory() {
-  static vmm::GuestMemory* const memory = [] {
-    auto* made = new vmm::GuestMemory;
-    AddRegion(made, 0, kRamBytes, false);
-    AddRegion(made, kReadOnlyStart, kReadOnlyBytes, true);
-    return made;
-  }();
+struct Memory {
+  Memory() { AddRegion(&guest, kReadOnlyStart, kReadOnlyBytes, true); }
+
+  vmm::GuestMemory guest;
+  std::byte* const ram = AddRegion(&guest, 0, kRamBytes, false);
+};
+
+inline Memory* TheMemory() {
+  static auto* const memory = new Memory;
   return memory;
 }
 
@@ -85,12 +90,14 @@ class Run {
       : size_(config.size),
         config_(config),
         features_(format),
-        guest_(Memory(), nullptr, TranslatorFor(header)),
-        dma_(Memory(), &gate_, TranslatorFor(header)) {
+        guest_(&TheMemory()->guest, nullptr, TranslatorFor(header)),
+        dma_(&TheMemory()->guest, &gate_, TranslatorFor(header)) {
     gate_.Set(true);
-    std::vector<std::byte> ram(kRamBytes);
-    std::copy_n(image.begin(), std::min(image.size(), ram.size()), ram.begin());
-    VMSG_CHECK(guest_.Write({0}, ram) == vmm::DmaResult::kOk);
+    // All that is writable, and by a guest's way, word by word, it would be a
+    // good part of the run.
+    std::memset(TheMemory()->ram, 0, kRamBytes);
+    image = image.first(std::min<size_t>(image.size(), kRamBytes));
+    VMSG_CHECK(guest_.Write({0}, image) == vmm::DmaResult::kOk);
     const auto features = static_cast<uint8_t>(header[0]);
     features_.Set(kFeatureVersion1);
     if ((features & kEventIdx) != 0) features_.Set(kFeatureEventIdx);
