@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
 #include "devices/virtio_msg_amp_pci/fifo/fuzz_window.h"
@@ -18,7 +17,9 @@ namespace {
 using vmsg::amp::DeviceFifo;
 using vmsg::amp::FifoState;
 using vmsg::amp::Packet;
+using vmsg::amp::fuzz::DoAsDevice;
 using vmsg::amp::fuzz::Input;
+using vmsg::amp::fuzz::kDeviceOps;
 using vmsg::amp::fuzz::Require;
 using vmsg::amp::fuzz::Window;
 
@@ -34,33 +35,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint32_t mark = 0;
   for (int steps = 0; steps < 2000 && !input.empty(); ++steps) {
     Packet packet;
-    switch (input.Byte() % 13) {
-      case 0: {
-        uint32_t taken = 0;
-        while (fifo->Receive(&packet)) ++taken;
-        Require(taken <= 2 * vmsg::amp::kSpscCapacity);
-        break;
-      }
-      case 1:
-        fifo->Receive(&packet);
-        break;
-      case 2:
-        fifo->CommitReceived();
-        break;
-      case 3: {
-        const std::array<std::byte, 64> message = {};
-        fifo->Send(std::span(message).first(input.Byte() % 65));
-        break;
-      }
-      case 4:
-        fifo->CommitSent();
-        break;
-      case 5:
-        Require(!fifo->Poll());
-        break;
-      case 6:
-        fifo->HasRoom();
-        fifo->HasUnread();
+    const uint8_t op = input.Byte() % 13;
+    switch (op) {
+      default:
+        static_assert(kDeviceOps == 7);
+        DoAsDevice(op, 2 * vmsg::amp::kSpscCapacity, fifo.get(), &input);
         break;
       case 7:
         fifo->Reset();

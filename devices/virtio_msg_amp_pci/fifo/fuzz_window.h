@@ -1,5 +1,5 @@
 // What the fuzz targets of both layouts share: a window with guards around it,
-// and the input, taken byte by byte.
+// the input, taken byte by byte, and the operations that know no layout.
 
 #ifndef VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_FIFO_FUZZ_WINDOW_H_
 #define VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_FIFO_FUZZ_WINDOW_H_
@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <span>
+
+#include "devices/virtio_msg_amp_pci/fifo/fifo.h"
 
 namespace vmsg::amp::fuzz {
 
@@ -77,6 +80,46 @@ class Input {
   const uint8_t* data_;
   size_t size_;
 };
+
+// What a device does all day. A batch ends, and has `most_taken` packets at the
+// most, wherever the driver's index jumps meanwhile.
+inline constexpr uint8_t kDeviceOps = 7;
+inline void DoAsDevice(uint8_t op, uint32_t most_taken, DeviceFifo* fifo,
+                       Input* input) {
+  Packet packet;
+  switch (op) {
+    case 0: {
+      uint32_t taken = 0;
+      while (fifo->Receive(&packet)) ++taken;
+      Require(taken <= most_taken);
+      break;
+    }
+    case 1:
+      fifo->Receive(&packet);
+      break;
+    case 2:
+      fifo->CommitReceived();
+      break;
+    case 3: {
+      const std::array<std::byte, 64> message = {};
+      fifo->Send(std::span(message).first(input->Byte() % 65));
+      break;
+    }
+    case 4:
+      fifo->CommitSent();
+      break;
+    case 5:
+      if (fifo->Poll()) {
+        Require(fifo->has_handshake());
+        fifo->Step();
+      }
+      break;
+    case 6:
+      fifo->HasRoom();
+      fifo->HasUnread();
+      break;
+  }
+}
 
 }  // namespace vmsg::amp::fuzz
 

@@ -6,9 +6,9 @@
 #include <cstring>
 #include <memory>
 #include <random>
-#include <vector>
 
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
+#include "devices/virtio_msg_amp_pci/fifo/fifo_traffic.h"
 #include "gtest/gtest.h"
 #include "guest/driver/fifo.h"
 #include "guest/driver/shmem_fifo.h"
@@ -16,20 +16,11 @@
 namespace vmsg::amp {
 namespace {
 
-struct alignas(4096) Window : std::array<std::byte, 16 * 1024> {};
-
-template <typename AnyPacket>
-uint32_t NumberOf(const AnyPacket& packet) {
-  uint32_t number;
-  std::memcpy(&number, packet.bytes.data(), sizeof(number));
-  return number;
-}
-
 class HandshakeTest : public testing::TestWithParam<FifoLayout> {
  protected:
   void Create() {
-    device_ = CreateDeviceFifo(GetParam(), window_->data());
-    driver_ = std::make_unique<guest::ShmemFifo>(window_->data());
+    device_ = CreateDeviceFifo(GetParam(), window_->bytes.data());
+    driver_ = std::make_unique<guest::ShmemFifo>(window_->bytes.data());
   }
   // One step of the device. True when it noticed that a driver left.
   bool StepDevice() { return device_->Poll() && device_->Step(); }
@@ -71,7 +62,7 @@ class HandshakeTest : public testing::TestWithParam<FifoLayout> {
     ASSERT_FALSE(device_->Poll());
   }
 
-  const std::unique_ptr<Window> window_ = std::make_unique<Window>();
+  const std::unique_ptr<TestWindow> window_ = std::make_unique<TestWindow>();
   std::unique_ptr<DeviceFifo> device_;
   std::unique_ptr<guest::ShmemFifo> driver_;
 };
@@ -117,7 +108,7 @@ TEST_P(HandshakeTest, EveryOrderOfARestartEndsInRunWithNothingOfBefore) {
     device_->CommitSent();
 
     if ((order & 1) != 0) driver_->Detach();
-    driver_ = std::make_unique<guest::ShmemFifo>(window_->data());
+    driver_ = std::make_unique<guest::ShmemFifo>(window_->bytes.data());
     int left = 0;
     if ((order & 2) != 0) left += StepDevice() ? 1 : 0;
     ASSERT_TRUE(driver_->Attach());

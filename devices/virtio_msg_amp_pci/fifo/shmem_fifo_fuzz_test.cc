@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <span>
 
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
 #include "devices/virtio_msg_amp_pci/fifo/fuzz_window.h"
@@ -26,7 +25,9 @@ using vmsg::amp::kShmemRegion;
 using vmsg::amp::kShmemSpread;
 using vmsg::amp::Packet;
 using vmsg::amp::ShmemPlacement;
+using vmsg::amp::fuzz::DoAsDevice;
 using vmsg::amp::fuzz::Input;
+using vmsg::amp::fuzz::kDeviceOps;
 using vmsg::amp::fuzz::Require;
 using vmsg::amp::fuzz::Window;
 
@@ -83,33 +84,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       window->data());
   for (int steps = 0; steps < 2000 && !input.empty(); ++steps) {
     Packet packet;
-    switch (input.Byte() % 14) {
-      case 0: {
-        uint32_t taken = 0;
-        while (fifo->Receive(&packet)) ++taken;
-        Require(taken <= 2u * at.elements);
-        break;
-      }
-      case 1:
-        fifo->Receive(&packet);
-        break;
-      case 2:
-        fifo->CommitReceived();
-        break;
-      case 3: {
-        const std::array<std::byte, 64> message = {};
-        fifo->Send(std::span(message).first(input.Byte() % 65));
-        break;
-      }
-      case 4:
-        fifo->CommitSent();
-        break;
-      case 5:
-        if (fifo->Poll()) fifo->Step();
-        break;
-      case 6:
-        fifo->HasRoom();
-        fifo->HasUnread();
+    const uint8_t op = input.Byte() % 14;
+    switch (op) {
+      default:
+        static_assert(kDeviceOps == 7);
+        DoAsDevice(op, 2u * at.elements, fifo.get(), &input);
         break;
       case 7:
         fifo->Reset();

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <span>
 #include <thread>
 #include <vector>
 
+#include "devices/virtio_msg_amp_pci/fifo/fifo_traffic.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "vmm/memory/shared_copy.h"
@@ -27,36 +30,17 @@ constexpr uint16_t kRun = 2;
 constexpr uint16_t kShutdown = 3;
 constexpr uint16_t kPeerDead = 4;
 
-struct alignas(4096) Window {
-  std::array<std::byte, 16 * 1024> bytes;
-  Window() { bytes.fill(std::byte{0xA5}); }
-
+// Places are those of the header: within the region.
+struct Window : TestWindow {
   template <typename T>
   T Load(size_t at) const {
-    return vmm::LoadShared<T>(bytes.data() + kRegion + at,
-                              std::memory_order_acquire);
+    return TestWindow::Load<T>(kRegion + at);
   }
   template <typename T>
   void Store(size_t at, T value) {
-    vmm::StoreShared<T>(bytes.data() + kRegion + at, value,
-                        std::memory_order_release);
+    TestWindow::Store<T>(kRegion + at, value);
   }
 };
-
-std::vector<std::byte> Message(uint32_t number, size_t size = 64) {
-  std::vector<std::byte> message(size);
-  for (size_t i = 0; i < size; ++i) {
-    message[i] = static_cast<std::byte>(number * 7 + i + 1);
-  }
-  std::memcpy(message.data(), &number, sizeof(number));
-  return message;
-}
-
-uint32_t NumberOf(const Packet& packet) {
-  uint32_t number;
-  std::memcpy(&number, packet.bytes.data(), sizeof(number));
-  return number;
-}
 
 // The driver's end, by hand, wherever the header says that things are.
 class RawDriver {
@@ -222,7 +206,6 @@ const std::vector<uint8_t> kSpreadHeader = {
     0x00, 0x10, 0,  0, 0,  0, 0, 0};  // 4096
 
 TEST(ShmemFifoLayoutTest, SpreadWindowIsThisByteByByte) {
-  // Not a local variable: GCC's AddressSanitizer does not align those.
   const auto on_heap = std::make_unique<Window>();
   Window& window = *on_heap;
   ShmemFifo fifo(window.bytes.data(), kShmemSpread);
@@ -469,56 +452,17 @@ TEST_P(ShmemFifoTest, ShutdownShowsInTheWindow) {
 
 TEST_P(ShmemFifoTest, DeviceQueueHoldsAllSlotsButOne) {
   ASSERT_NO_FATAL_FAILURE(Join());
-  for (uint32_t i = 0; i < driver_.capacity(); ++i) {
-    EXPECT_TRUE(fifo_.HasRoom());
-    EXPECT_TRUE(fifo_.Send(Message(i)));
-  }
-  EXPECT_FALSE(fifo_.HasRoom());
-  EXPECT_FALSE(fifo_.Send(Message(99)));
-  fifo_.CommitSent();
-  EXPECT_TRUE(fifo_.HasUnread());
-  ASSERT_TRUE(driver_.Take(&packet_));
-  EXPECT_EQ(NumberOf(packet_), 0u);
-  EXPECT_TRUE(fifo_.Send(Message(61)));
-  EXPECT_FALSE(fifo_.Send(Message(62)));
+  ExpectDeviceQueueHolds(driver_.capacity(), &fifo_, &driver_);
 }
 
 TEST_P(ShmemFifoTest, DriverQueueHoldsAllSlotsButOne) {
   ASSERT_NO_FATAL_FAILURE(Join());
-  for (uint32_t i = 0; i < driver_.capacity(); ++i) {
-    ASSERT_TRUE(driver_.Put(Message(i)));
-  }
-  EXPECT_FALSE(driver_.Put(Message(99)));
-  for (uint32_t i = 0; i < driver_.capacity(); ++i) {
-    ASSERT_TRUE(fifo_.Receive(&packet_));
-    EXPECT_EQ(NumberOf(packet_), i);
-  }
-  EXPECT_FALSE(fifo_.Receive(&packet_));
-  EXPECT_FALSE(driver_.Put(Message(99))) << "not given back yet";
-  fifo_.CommitReceived();
-  EXPECT_TRUE(driver_.Put(Message(61)));
+  ExpectDriverQueueHolds(driver_.capacity(), &fifo_, &driver_);
 }
 
 TEST_P(ShmemFifoTest, KeepsOrderOverManyWraps) {
   ASSERT_NO_FATAL_FAILURE(Join());
-  uint32_t sent = 0;
-  uint32_t received = 0;
-  uint32_t back = 0;
-  for (uint32_t round = 0; round < 200; ++round) {
-    for (uint32_t i = 0; i < 1 + round % driver_.capacity(); ++i) {
-      ASSERT_TRUE(driver_.Put(Message(sent++)));
-    }
-    while (fifo_.Receive(&packet_)) {
-      ASSERT_EQ(NumberOf(packet_), received++);
-      ASSERT_TRUE(fifo_.Send(packet_.bytes));
-    }
-    fifo_.CommitReceived();
-    fifo_.CommitSent();
-    while (driver_.Take(&packet_)) ASSERT_EQ(NumberOf(packet_), back++);
-    ASSERT_EQ(back, sent);
-    EXPECT_FALSE(fifo_.HasUnread());
-    EXPECT_FALSE(fifo_.Poll());
-  }
+  ExpectOrderOverManyWraps(driver_.capacity(), &fifo_, &driver_);
 }
 
 // --- Faults. ---
@@ -628,34 +572,7 @@ TEST_P(ShmemFifoTest, ResetAndDroppedDriverEndBroken) {
 
 TEST_P(ShmemFifoTest, StreamsBothWaysBetweenThreads) {
   ASSERT_NO_FATAL_FAILURE(Join());
-  constexpr uint32_t kPackets = 5000;
-  std::thread guest([this] {
-    uint32_t sent = 0;
-    uint32_t back = 0;
-    Packet packet;
-    while (back < kPackets) {
-      while (sent < kPackets && driver_.Put(Message(sent))) ++sent;
-      while (driver_.Take(&packet)) {
-        ASSERT_EQ(NumberOf(packet), back);
-        ASSERT_TRUE(std::ranges::equal(packet.bytes, Message(back)));
-        ++back;
-      }
-      std::this_thread::yield();
-    }
-  });
-  uint32_t echoed = 0;
-  while (echoed < kPackets) {
-    ASSERT_FALSE(fifo_.Poll());
-    while (fifo_.HasRoom() && fifo_.Receive(&packet_)) {
-      ASSERT_EQ(NumberOf(packet_), echoed++);
-      ASSERT_TRUE(fifo_.Send(packet_.bytes));
-    }
-    fifo_.CommitReceived();
-    fifo_.CommitSent();
-    std::this_thread::yield();
-  }
-  guest.join();
-  EXPECT_FALSE(fifo_.HasUnread());
+  ExpectStreamBetweenThreads(5000, &fifo_, &driver_);
 }
 
 // A driver that goes away and comes back at any time, and waits in INIT until

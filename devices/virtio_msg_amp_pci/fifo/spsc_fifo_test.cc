@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <set>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <vector>
 
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
+#include "devices/virtio_msg_amp_pci/fifo/fifo_traffic.h"
 #include "gtest/gtest.h"
 #include "vmm/memory/shared_copy.h"
 
@@ -27,78 +30,51 @@ constexpr size_t kDeviceHead = 0x2000;
 constexpr size_t kDeviceTail = 0x2040;
 constexpr size_t kDevicePackets = 0x2080;
 constexpr uint32_t kSlots = 62;
-constexpr uint32_t kCapacity = 61;
-
-struct alignas(4096) Window {
-  std::array<std::byte, 16 * 1024> bytes;
-  Window() { bytes.fill(std::byte{0xA5}); }
-};
-
-std::vector<std::byte> Message(uint32_t number, size_t size = 64) {
-  std::vector<std::byte> message(size);
-  for (size_t i = 0; i < size; ++i) {
-    message[i] = static_cast<std::byte>(number * 7 + i + 1);
-  }
-  std::memcpy(message.data(), &number, sizeof(number));
-  return message;
-}
-
-uint32_t NumberOf(const Packet& packet) {
-  uint32_t number;
-  std::memcpy(&number, packet.bytes.data(), sizeof(number));
-  return number;
-}
 
 // The driver's end, by hand.
 class RawDriver {
  public:
-  explicit RawDriver(Window* window) : window_(window->bytes.data()) {
+  explicit RawDriver(TestWindow* window) : window_(window) {
     // As a driver does: starts from the indices that it finds.
     head_ = Load(kDriverHead);
     tail_ = Load(kDeviceTail);
   }
 
-  uint32_t Load(size_t at) const {
-    return vmm::LoadShared<uint32_t>(window_ + at, std::memory_order_acquire);
-  }
-  void Store(size_t at, uint32_t value) {
-    vmm::StoreShared<uint32_t>(window_ + at, value, std::memory_order_release);
-  }
+  uint32_t Load(size_t at) const { return window_->Load<uint32_t>(at); }
+  void Store(size_t at, uint32_t value) { window_->Store(at, value); }
 
   bool Put(std::span<const std::byte> message) {
     if ((head_ + 1) % kSlots == Load(kDriverTail)) return false;
-    vmm::CopyToShared(window_ + kDriverPackets + 64 * head_, message);
+    vmm::CopyToShared(window_->bytes.data() + kDriverPackets + 64 * head_,
+                      message);
     head_ = (head_ + 1) % kSlots;
     Store(kDriverHead, head_);
     return true;
   }
   bool Take(Packet* packet) {
     if (Load(kDeviceHead) == tail_) return false;
-    vmm::CopyFromShared(packet->bytes, window_ + kDevicePackets + 64 * tail_);
+    vmm::CopyFromShared(packet->bytes,
+                        window_->bytes.data() + kDevicePackets + 64 * tail_);
     tail_ = (tail_ + 1) % kSlots;
     Store(kDeviceTail, tail_);
     return true;
   }
 
  private:
-  std::byte* const window_;
+  TestWindow* const window_;
   uint32_t head_;
   uint32_t tail_;
 };
 
 class SpscFifoTest : public testing::Test {
  protected:
-  uint32_t Word(size_t at) const {
-    uint32_t value;
-    std::memcpy(&value, window_.bytes.data() + at, sizeof(value));
-    return value;
-  }
+  uint32_t Word(size_t at) const { return window_.Load<uint32_t>(at); }
   bool WindowIsZero() const {
     return std::all_of(window_.bytes.begin(), window_.bytes.end(),
                        [](std::byte b) { return b == std::byte{0}; });
   }
 
-  Window window_;
+  TestWindow window_;
   SpscFifo fifo_{window_.bytes.data()};
   RawDriver driver_{&window_};
   Packet packet_;
@@ -154,53 +130,15 @@ TEST_F(SpscFifoTest, PutsAMessageAtItsPlaceAndZeroesAfterIt) {
 }
 
 TEST_F(SpscFifoTest, DeviceQueueHoldsSixtyOnePackets) {
-  for (uint32_t i = 0; i < kCapacity; ++i) {
-    EXPECT_TRUE(fifo_.HasRoom());
-    EXPECT_TRUE(fifo_.Send(Message(i)));
-  }
-  EXPECT_FALSE(fifo_.HasRoom());
-  EXPECT_FALSE(fifo_.Send(Message(99)));
-  fifo_.CommitSent();
-  EXPECT_TRUE(fifo_.HasUnread());
-
-  ASSERT_TRUE(driver_.Take(&packet_));
-  EXPECT_EQ(NumberOf(packet_), 0u);
-  EXPECT_TRUE(fifo_.HasRoom());
-  EXPECT_TRUE(fifo_.Send(Message(61)));
-  EXPECT_FALSE(fifo_.Send(Message(62)));
+  ExpectDeviceQueueHolds(61, &fifo_, &driver_);
 }
 
 TEST_F(SpscFifoTest, DriverQueueHoldsSixtyOnePackets) {
-  for (uint32_t i = 0; i < kCapacity; ++i) ASSERT_TRUE(driver_.Put(Message(i)));
-  EXPECT_FALSE(driver_.Put(Message(99)));
-  for (uint32_t i = 0; i < kCapacity; ++i) {
-    ASSERT_TRUE(fifo_.Receive(&packet_));
-    EXPECT_EQ(NumberOf(packet_), i);
-  }
-  EXPECT_FALSE(fifo_.Receive(&packet_));
-  fifo_.CommitReceived();
-  EXPECT_TRUE(driver_.Put(Message(61)));
+  ExpectDriverQueueHolds(61, &fifo_, &driver_);
 }
 
 TEST_F(SpscFifoTest, KeepsOrderOverManyWraps) {
-  uint32_t sent = 0;
-  uint32_t received = 0;
-  for (uint32_t round = 0; round < 100; ++round) {
-    for (uint32_t i = 0; i < 1 + round % kCapacity; ++i) {
-      ASSERT_TRUE(driver_.Put(Message(sent++)));
-    }
-    while (fifo_.Receive(&packet_)) {
-      ASSERT_EQ(NumberOf(packet_), received++);
-      ASSERT_TRUE(fifo_.Send(packet_.bytes));
-    }
-    fifo_.CommitReceived();
-    fifo_.CommitSent();
-    uint32_t back = received - (1 + round % kCapacity);
-    while (driver_.Take(&packet_)) ASSERT_EQ(NumberOf(packet_), back++);
-    ASSERT_EQ(back, sent);
-    EXPECT_FALSE(fifo_.HasUnread());
-  }
-  EXPECT_EQ(fifo_.state(), FifoState::kRunning);
+  ExpectOrderOverManyWraps(61, &fifo_, &driver_);
 }
 
 TEST_F(SpscFifoTest, DriverThatAttachesAgainCarriesOnFromTheIndices) {
@@ -278,7 +216,7 @@ TEST_F(SpscFifoTest, BrokenFifoIsLeftAlone) {
   driver_.Store(kDeviceHead, 40);
   fifo_.Poll();
   ASSERT_EQ(fifo_.state(), FifoState::kBroken);
-  const Window before = window_;
+  const TestWindow before = window_;
 
   EXPECT_FALSE(fifo_.Receive(&packet_));
   EXPECT_FALSE(fifo_.Send(Message(4)));
@@ -373,37 +311,7 @@ TEST_F(SpscFifoTest, MarkOutOfRangeBreaksTheFifo) {
 // --- Two threads. ---
 
 TEST_F(SpscFifoTest, StreamsBothWaysBetweenThreads) {
-  constexpr uint32_t kCount = 50'000;
-  bool intact = true;
-  std::thread guest([&] {
-    uint32_t sent = 0;
-    uint32_t received = 0;
-    Packet packet;
-    while (received < kCount) {
-      bool idle = true;
-      if (sent < kCount && driver_.Put(Message(sent))) ++sent, idle = false;
-      while (driver_.Take(&packet)) {
-        const std::vector<std::byte> expected = Message(received++);
-        intact &= std::ranges::equal(packet.bytes, expected);
-        idle = false;
-      }
-      if (idle) std::this_thread::yield();
-    }
-  });
-  uint32_t echoed = 0;
-  while (echoed < kCount) {
-    const uint32_t before = echoed;
-    while (fifo_.HasRoom() && fifo_.Receive(&packet_)) {
-      EXPECT_EQ(NumberOf(packet_), echoed++);
-      EXPECT_TRUE(fifo_.Send(packet_.bytes));
-    }
-    fifo_.CommitReceived();
-    fifo_.CommitSent();
-    if (echoed == before) std::this_thread::yield();
-  }
-  guest.join();
-  EXPECT_TRUE(intact);
-  EXPECT_EQ(fifo_.state(), FifoState::kRunning);
+  ExpectStreamBetweenThreads(50'000, &fifo_, &driver_);
 }
 
 TEST_F(SpscFifoTest, SurvivesADriverThatScribblesAllOverTheWindow) {
@@ -446,7 +354,7 @@ TEST_F(SpscFifoTest, SurvivesADriverThatScribblesAllOverTheWindow) {
 }
 
 TEST(FifoTest, CreatesTheLayoutAskedFor) {
-  auto window = std::make_unique<Window>();
+  auto window = std::make_unique<TestWindow>();
   const std::unique_ptr<DeviceFifo> fifo =
       CreateDeviceFifo(FifoLayout::kSpsc, window->bytes.data());
   ASSERT_NE(fifo, nullptr);
