@@ -1,6 +1,5 @@
 // The packed ring in any state; see Run.
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -70,12 +69,6 @@ class PackedRun final : public Run {
 }  // namespace vmsg::virtio::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using vmsg::virtio::fuzz::kHeaderBytes;
-  const auto input = std::as_bytes(std::span(data, size));
-  if (input.size() < kHeaderBytes) return 0;
-  const size_t operations = std::min<size_t>(data[4], size - kHeaderBytes);
-  vmsg::virtio::fuzz::PackedRun run(input.first(kHeaderBytes),
-                                    input.subspan(kHeaderBytes + operations));
-  for (size_t i = 0; i < operations; ++i) run.Do(data[kHeaderBytes + i]);
-  return 0;
+  namespace fuzz = vmsg::virtio::fuzz;
+  return fuzz::RunInput<fuzz::PackedRun>({data, size});
 }

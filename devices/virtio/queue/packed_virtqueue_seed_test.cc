@@ -2,84 +2,39 @@
 //
 //   bazel run //devices/virtio/queue:packed_virtqueue_seed_test -- --write
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "bazel/seed_corpus.h"
-#include "devices/virtio/little_endian.h"
 #include "devices/virtio/queue/virtqueue_fuzz_input.h"
+#include "devices/virtio/queue/virtqueue_fuzz_seed.h"
 #include "devices/virtio/queue/virtqueue_layout.h"
 
 namespace vmsg::virtio::fuzz {
 namespace {
 
-class Seed {
+class Seed : public SeedBase<Seed> {
  public:
   Seed(uint8_t features, uint8_t size, PackedCursor start = {})
-      : features_(features),
-        size_(size),
-        start_(start.Encode()),
-        config_(PackedConfigOfSize(size)),
-        image_(0x1000) {}
+      : SeedBase(features, static_cast<uint8_t>(size - 1), start.Encode()),
+        config_(PackedConfigOfSize(size)) {}
 
   Seed& Desc(uint64_t table, uint64_t index,
              const PackedDescriptor& descriptor) {
-    const DescriptorBytes bytes = EncodePackedDescriptor(descriptor);
-    std::copy(bytes.begin(), bytes.end(),
-              image_.begin() +
-                  static_cast<ptrdiff_t>(table + kDescriptorBytes * index));
-    return *this;
+    return PutDescriptor(table, index, EncodePackedDescriptor(descriptor));
   }
   Seed& DriverEvent(PackedCursor position, uint16_t flags) {
     Put16(config_.driver.value + kEventPosition, position.Encode());
-    Put16(config_.driver.value + kEventFlags, flags);
-    return *this;
-  }
-  Seed& Ops(std::vector<uint8_t> operations) {
-    operations_ = std::move(operations);
-    return *this;
-  }
-
-  std::string Bytes() const {
-    std::string bytes;
-    bytes.push_back(static_cast<char>(features_));
-    bytes.push_back(static_cast<char>(size_ - 1));
-    bytes.push_back(static_cast<char>(start_ & 0xff));
-    bytes.push_back(static_cast<char>(start_ >> 8));
-    bytes.push_back(static_cast<char>(operations_.size()));
-    bytes.append(operations_.begin(), operations_.end());
-    std::string image;
-    for (std::byte byte : image_) image.push_back(static_cast<char>(byte));
-    // What follows the last byte that is not zero is zero anyway.
-    image.resize(image.find_last_not_of('\0') + 1);
-    return bytes + image;
+    return Put16(config_.driver.value + kEventFlags, flags);
   }
 
  private:
-  void Put16(uint64_t address, uint16_t value) {
-    StoreLittle(value, std::span(image_).subspan(address).first<2>());
-  }
-
-  const uint8_t features_;
-  const uint8_t size_;
-  const uint16_t start_;
-  const QueueConfig config_;
-  std::vector<std::byte> image_;
-  std::vector<uint8_t> operations_;
+  QueueConfig config_;
 };
 
 // Available in the first turn of the ring, and in the second.
 constexpr uint16_t kFirst = PackedAvailFlags(true);
 constexpr uint16_t kSecond = PackedAvailFlags(false);
-constexpr uint16_t kNext = kDescFlagNext;
-constexpr uint16_t kWrite = kDescFlagWrite;
-constexpr uint16_t kTable = kDescFlagIndirect;
-const std::vector<uint8_t> kServeAll = {
-    kPopAll,       kCopy, kCompleteNewest, kCompleteOldest, kEnable,
-    kShouldNotify, kPop,  kReset};
 
 vmsg::fuzz::Seeds Seeds() {
   vmsg::fuzz::Seeds seeds;

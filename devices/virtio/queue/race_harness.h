@@ -7,9 +7,13 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <random>
+#include <span>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "devices/virtio/features.h"
 #include "devices/virtio/little_endian.h"
@@ -123,6 +127,56 @@ inline void ExpectInvariants(const DescriptorChain& chain,
   ASSERT_EQ(readable, chain.readable_bytes());
   ASSERT_EQ(writable, chain.writable_bytes());
   ASSERT_LE(queue.owed(), queue.size());
+}
+
+// A guest that scribbles over the rings for as long as the device is at work:
+// `scribble(vmm::DmaSpace* guest, const Driver&, std::mt19937_64*)` is one
+// round of it. Ends when enough has happened of both, chains and faults; else
+// the scribbling proves nothing.
+template <typename Driver, typename Scribble>
+void ServeAScribbler(uint32_t size, const Features& features,
+                     Scribble scribble) {
+  constexpr uint64_t kEnough = 2000;
+  TestMemory memory;
+  const Driver driver(memory.memory(), TestMemory::kRam, size,
+                      features.Has(kFeatureEventIdx));
+  std::atomic<bool> stop{false};
+  std::thread scribbler([&] {
+    vmm::DmaSpace guest(memory.memory());
+    std::mt19937_64 random(7);
+    while (!stop.load(std::memory_order_relaxed)) {
+      scribble(&guest, driver, &random);
+    }
+  });
+
+  uint64_t chains = 0;
+  uint64_t faults = 0;
+  std::array<std::byte, 64> data = {};
+  while (chains < kEnough || faults < kEnough) {
+    auto queue =
+        *CreateVirtqueue(0, driver.config(), size, features, memory.dma());
+    std::vector<DescriptorChain> held;
+    DescriptorChain chain;
+    Virtqueue::PopResult popped;
+    while ((popped = queue->Pop(&chain)) == Virtqueue::PopResult::kChain) {
+      ++chains;
+      ExpectInvariants(chain, *queue);
+      size_t copied = 0;
+      chain.Read(memory.dma(), 0, data, &copied);
+      chain.Write(memory.dma(), 0, data, &copied);
+      held.push_back(std::move(chain));
+      if (held.size() == 3) break;
+    }
+    if (popped == Virtqueue::PopResult::kBroken) ++faults;
+    for (DescriptorChain& owed : held) {
+      const uint32_t written = owed.writable_bytes();
+      queue->Complete(std::move(owed), written);
+    }
+    queue->ShouldNotify();
+    queue->EnableNotifications();
+  }
+  stop.store(true, std::memory_order_relaxed);
+  scribbler.join();
 }
 
 }  // namespace vmsg::virtio

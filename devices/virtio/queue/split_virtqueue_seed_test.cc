@@ -4,35 +4,28 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "bazel/seed_corpus.h"
-#include "devices/virtio/little_endian.h"
 #include "devices/virtio/queue/virtqueue_fuzz_input.h"
+#include "devices/virtio/queue/virtqueue_fuzz_seed.h"
 #include "devices/virtio/queue/virtqueue_layout.h"
 
 namespace vmsg::virtio::fuzz {
 namespace {
 
-class Seed {
+class Seed : public SeedBase<Seed> {
  public:
   Seed(uint8_t features, uint8_t log2_size, uint16_t start = 0)
-      : features_(features),
-        log2_size_(log2_size),
+      : SeedBase(features, log2_size, start),
         start_(start),
-        config_(ConfigOfSize(uint32_t{1} << log2_size)),
-        image_(0x1000) {
+        config_(ConfigOfSize(uint32_t{1} << log2_size)) {
     Put16(config_.driver.value + kAvailIdx, start);
     Put16(config_.device.value + kUsedIdx, start);
   }
 
-  Seed& Desc(uint64_t table, uint64_t index, Descriptor descriptor) {
-    const DescriptorBytes bytes = EncodeDescriptor(descriptor);
-    std::copy(bytes.begin(), bytes.end(),
-              image_.begin() +
-                  static_cast<ptrdiff_t>(table + kDescriptorBytes * index));
-    return *this;
+  Seed& Desc(uint64_t table, uint64_t index, const Descriptor& descriptor) {
+    return PutDescriptor(table, index, EncodeDescriptor(descriptor));
   }
   // The entries from the start, and the index behind them.
   Seed& Avail(const std::vector<uint16_t>& heads) {
@@ -45,52 +38,16 @@ class Seed {
     return AvailIdx(idx);
   }
   Seed& AvailIdx(uint16_t idx) {
-    Put16(config_.driver.value + kAvailIdx, idx);
-    return *this;
+    return Put16(config_.driver.value + kAvailIdx, idx);
   }
   Seed& UsedEvent(uint16_t event) {
-    Put16(config_.driver.value + UsedEventOffset(config_.size), event);
-    return *this;
-  }
-  Seed& Ops(std::vector<uint8_t> operations) {
-    operations_ = std::move(operations);
-    return *this;
-  }
-
-  std::string Bytes() const {
-    std::string bytes;
-    bytes.push_back(static_cast<char>(features_));
-    bytes.push_back(static_cast<char>(log2_size_));
-    bytes.push_back(static_cast<char>(start_ & 0xff));
-    bytes.push_back(static_cast<char>(start_ >> 8));
-    bytes.push_back(static_cast<char>(operations_.size()));
-    bytes.append(operations_.begin(), operations_.end());
-    std::string image;
-    for (std::byte byte : image_) image.push_back(static_cast<char>(byte));
-    // What follows the last byte that is not zero is zero anyway.
-    image.resize(image.find_last_not_of('\0') + 1);
-    return bytes + image;
+    return Put16(config_.driver.value + UsedEventOffset(config_.size), event);
   }
 
  private:
-  void Put16(uint64_t address, uint16_t value) {
-    StoreLittle(value, std::span(image_).subspan(address).first<2>());
-  }
-
-  const uint8_t features_;
-  const uint8_t log2_size_;
-  const uint16_t start_;
-  const QueueConfig config_;
-  std::vector<std::byte> image_;
-  std::vector<uint8_t> operations_;
+  uint16_t start_;
+  QueueConfig config_;
 };
-
-constexpr uint16_t kNext = kDescFlagNext;
-constexpr uint16_t kWrite = kDescFlagWrite;
-constexpr uint16_t kTable = kDescFlagIndirect;
-const std::vector<uint8_t> kServeAll = {
-    kPopAll,       kCopy, kCompleteNewest, kCompleteOldest, kEnable,
-    kShouldNotify, kPop,  kReset};
 
 vmsg::fuzz::Seeds Seeds() {
   vmsg::fuzz::Seeds seeds;

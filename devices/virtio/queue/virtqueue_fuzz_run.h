@@ -265,6 +265,19 @@ class Run {
   std::deque<DescriptorChain> held_;
 };
 
+// An input as virtqueue_fuzz_input.h says. Returns 0, for the fuzzer.
+template <typename FormatRun>
+int RunInput(std::span<const uint8_t> data) {
+  if (data.size() < kHeaderBytes) return 0;
+  const size_t wanted = data[kHeaderBytes - 1];
+  const auto operations =
+      data.subspan(kHeaderBytes, std::min(wanted, data.size() - kHeaderBytes));
+  FormatRun run(std::as_bytes(data.first(kHeaderBytes)),
+                std::as_bytes(data.subspan(kHeaderBytes + operations.size())));
+  for (const uint8_t operation : operations) run.Do(operation);
+  return 0;
+}
+
 }  // namespace vmsg::virtio::fuzz
 
 #endif  // VMSG_DEVICES_VIRTIO_QUEUE_VIRTQUEUE_FUZZ_RUN_H_
