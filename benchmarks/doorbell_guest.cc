@@ -1,8 +1,7 @@
 #include "benchmarks/doorbell_guest.h"
 
-// RDI: GuestParameters. RBX: doorbell. RSI, RBP: driver and device queue page,
-// with the head at 0 and the tail at 0x40 (amp-pci-device, 3.1). R8: local
-// APIC. ECX: doorbells left. EDX: interrupts before this one.
+// RDI: GuestParameters. RBX: doorbell. RSI, RBP, R9, R10D: its FifoIndices. R8:
+// local APIC. ECX: doorbells left. EDX: interrupts before this one.
 asm(R"(
     .pushsection .rodata
     .balign 16
@@ -14,6 +13,8 @@ vmsg_doorbell_guest_begin:
     movq    16(%rdi), %rbx
     movq    24(%rdi), %rsi
     movq    32(%rdi), %rbp
+    movq    40(%rdi), %r9
+    movl    48(%rdi), %r10d
     movl    $0xFEE00000, %r8d
     movl    $0x1FF, 0xF0(%r8)       # APIC on, spurious vector 255
 .Lnext_round:
@@ -21,31 +22,31 @@ vmsg_doorbell_guest_begin:
     inl     %dx, %eax
     movl    %eax, %ecx
 .Lnext_doorbell:
-    movl    40(%rdi), %edx
-    movl    (%rsi), %eax            # one packet more
+    movl    56(%rdi), %edx
+    movzwl  (%rsi), %eax            # one packet more
     incl    %eax
-    cmpl    $62, %eax
+    cmpl    %r10d, %eax
     jb      .Lno_wrap
     xorl    %eax, %eax
 .Lno_wrap:
-    movl    %eax, (%rsi)
+    movw    %ax, (%rsi)
     movl    $1, (%rbx)
 .Lwait:
     cli
-    cmpl    40(%rdi), %edx
+    cmpl    56(%rdi), %edx
     jne     .Linterrupted
     sti                             # takes effect after HLT has begun
     hlt
     jmp     .Lwait
 .Linterrupted:
     sti
-    movl    (%rbp), %eax            # all packets taken
-    movl    %eax, 0x40(%rbp)
+    movzwl  (%rbp), %eax            # all packets taken
+    movw    %ax, (%r9)
     decl    %ecx
     jnz     .Lnext_doorbell
     jmp     .Lnext_round
 vmsg_doorbell_guest_handler:
-    incl    40(%rdi)
+    incl    56(%rdi)
     movl    $0, 0xB0(%r8)           # end of interrupt
     iretq
 vmsg_doorbell_guest_end:

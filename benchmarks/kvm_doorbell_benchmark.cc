@@ -19,8 +19,9 @@ double NsEach(DoorbellGuest& guest) {
   return static_cast<double>(guest.Ring(kRings).count()) / kRings;
 }
 
-void BM_DoorbellToInterrupt(benchmark::State& state) {
-  absl::StatusOr<std::unique_ptr<AmpDoorbells>> amp = AmpDoorbells::Create();
+void DoorbellToInterrupt(benchmark::State& state, amp::FifoLayout layout) {
+  absl::StatusOr<std::unique_ptr<AmpDoorbells>> amp =
+      AmpDoorbells::Create(layout);
   if (vmm::KvmVm::CannotBeOpened(amp.status())) {
     state.SkipWithError(amp.status().ToString().c_str());
     return;
@@ -35,7 +36,16 @@ void BM_DoorbellToInterrupt(benchmark::State& state) {
       state, [&] { return NsEach((*minimal)->guest()); },
       [&] { return NsEach((*amp)->guest()); });
 }
+
+void BM_DoorbellToInterrupt(benchmark::State& state) {
+  DoorbellToInterrupt(state, amp::FifoLayout::kSpsc);
+}
 BENCHMARK(BM_DoorbellToInterrupt)->Iterations(1)->UseManualTime();
+
+void BM_DoorbellToInterruptShmem(benchmark::State& state) {
+  DoorbellToInterrupt(state, amp::FifoLayout::kShmemV1);
+}
+BENCHMARK(BM_DoorbellToInterruptShmem)->Iterations(1)->UseManualTime();
 
 }  // namespace
 }  // namespace vmsg::bench

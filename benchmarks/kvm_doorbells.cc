@@ -24,10 +24,26 @@ constexpr uint64_t kIdt = 0x110000;
 constexpr uint64_t kParameters = 0x120000;
 constexpr vmm::GuestRange kPciWindow{{0xE0000000}, 0x1000000};
 
-constexpr uint64_t kDriverQueue = 0x1000;
-constexpr uint64_t kDeviceQueue = 0x2000;
-constexpr uint64_t kPackets = 0x80;
-constexpr uint32_t kSlots = 62;
+// amp-pci-device, 3.1.
+constexpr uint64_t kSpscDriverQueue = 0x1000;
+constexpr uint64_t kSpscDeviceQueue = 0x2000;
+constexpr uint64_t kSpscHead = 0;
+constexpr uint64_t kSpscTail = 0x40;
+constexpr uint64_t kSpscPackets = 0x80;
+constexpr uint32_t kSpscSlots = 62;
+
+// Section 3.2: in the header, and in a queue head.
+constexpr uint64_t kShmemRegion = 0x1000;
+constexpr uint64_t kShmemElements = 10;
+constexpr uint64_t kShmemDeviceHead = 24;
+constexpr uint64_t kShmemDriverHead = 48;
+constexpr uint64_t kShmemDriverElements = 56;
+constexpr uint64_t kShmemStatus = 2;
+constexpr uint64_t kShmemTail = 4;
+constexpr uint64_t kShmemHead = 6;
+constexpr uint16_t kShmemMagic = 0x514F;
+constexpr uint16_t kShmemReady = 1;
+constexpr uint16_t kShmemRun = 2;
 
 // PCI Local Bus 3.0, 6.1 and 6.8.2.
 constexpr uint16_t kCommand = 0x04;
@@ -49,6 +65,13 @@ void Require(const absl::Status& status) {
 
 vmm::GuestAddress At(vmm::GuestAddress base, uint64_t offset) {
   return {base.value + offset};
+}
+
+template <typename T>
+T ReadWord(vmm::KvmMmioBus* mmio, vmm::GuestAddress where) {
+  T value = 0;
+  VMSG_CHECK(mmio->Read(where, std::as_writable_bytes(std::span(&value, 1))));
+  return value;
 }
 
 template <typename T>
@@ -124,8 +147,7 @@ void DoorbellGuest::LoadProgram(const DoorbellPlace& place) {
       static_cast<uint16_t>((kInterrupt.data + 1) * sizeof(gate) - 1);
   std::memcpy(parameters.idt_base, &kIdt, sizeof(kIdt));
   parameters.doorbell = place.doorbell.value;
-  parameters.driver_queue = place.window.value + kDriverQueue;
-  parameters.device_queue = place.window.value + kDeviceQueue;
+  parameters.fifo = place.fifo;
   vmm::CopyToShared(ram_->data() + kParameters,
                     std::as_bytes(std::span(&parameters, 1)));
 }
@@ -159,16 +181,20 @@ uint32_t DoorbellGuest::interrupt_count() const {
 
 // --- AmpDoorbells. ---
 
-absl::StatusOr<std::unique_ptr<AmpDoorbells>> AmpDoorbells::Create() {
+absl::StatusOr<std::unique_ptr<AmpDoorbells>> AmpDoorbells::Create(
+    amp::FifoLayout layout) {
   absl::StatusOr<std::unique_ptr<vmm::KvmVm>> vm = vmm::KvmVm::Create({});
   if (!vm.ok()) return vm.status();
-  return std::unique_ptr<AmpDoorbells>(new AmpDoorbells(*std::move(vm)));
+  return std::unique_ptr<AmpDoorbells>(
+      new AmpDoorbells(*std::move(vm), layout));
 }
 
-AmpDoorbells::AmpDoorbells(std::unique_ptr<vmm::KvmVm> vm)
+AmpDoorbells::AmpDoorbells(std::unique_ptr<vmm::KvmVm> vm,
+                           amp::FifoLayout layout)
     : guest_(std::move(vm)), loop_(Value(vmm::EpollEventLoop::Create())) {
-  device_ = Value(amp::AmpPciDevice::Create({.num_fifos = 1}, guest_.memory(),
-                                            {loop_.get()}, nullptr));
+  device_ =
+      Value(amp::AmpPciDevice::Create({.num_fifos = 1, .fifo_layout = layout},
+                                      guest_.memory(), {loop_.get()}, nullptr));
   bridge_ = Value(vmm::PciHostBridge::Create(
       {.ecam = {}, .window_32bit = kPciWindow, .window_64bit = {}},
       guest_.mmio(), nullptr, guest_.interrupts()));
@@ -176,6 +202,11 @@ AmpDoorbells::AmpDoorbells(std::unique_ptr<vmm::KvmVm> vm)
   Require(bridge_->AssignBars());
   OpenFunction(where);
   thread_ = std::thread([this] { loop_->Run(); });
+  if (layout == amp::FifoLayout::kSpsc) {
+    OpenSpscFifo();
+  } else {
+    OpenShmemFifo();
+  }
   guest_.Start(place_);
 }
 
@@ -187,16 +218,8 @@ void AmpDoorbells::OpenFunction(vmm::PciAddress where) {
                             4) &
         ~0xFu};
   };
-  place_ = {.doorbell = At(bar(amp::kRegisterBar), amp::kRegNotify),
-            .window = bar(amp::kFifoBar)};
-
-  std::array<std::byte, amp::kPacketBytes> ping = {};
-  VMSG_CHECK(guest::EncodePing(0x600DF00D, ping) != 0);
-  guest::SetToken(ping, 1);
-  for (uint32_t i = 0; i < kSlots; ++i) {
-    const uint64_t slot = kDriverQueue + kPackets + i * ping.size();
-    VMSG_CHECK(guest_.mmio()->Write(At(place_.window, slot), ping));
-  }
+  place_.doorbell = At(bar(amp::kRegisterBar), amp::kRegNotify);
+  place_.window = bar(amp::kFifoBar);
 
   const vmm::GuestAddress table = At(bar(amp::kMsixBar), amp::kMsixTableOffset);
   WriteWord(guest_.mmio(), table,
@@ -209,6 +232,57 @@ void AmpDoorbells::OpenFunction(vmm::PciAddress where) {
   VMSG_CHECK(bridge_->ReadConfig(where, msix, 1) == kMsixCapability);
   bridge_->WriteConfig(where, msix + 2, 2, kMsixEnable);
   bridge_->WriteConfig(where, kCommand, 2, kMemoryAndBusMaster);
+}
+
+void AmpDoorbells::FillDriverQueue(uint64_t offset, uint32_t slots) {
+  std::array<std::byte, amp::kPacketBytes> ping = {};
+  VMSG_CHECK(guest::EncodePing(0x600DF00D, ping) != 0);
+  guest::SetToken(ping, 1);
+  for (uint32_t i = 0; i < slots; ++i) {
+    VMSG_CHECK(guest_.mmio()->Write(At(place_.window, offset + i * ping.size()),
+                                    ping));
+  }
+  place_.fifo.slots = slots;
+}
+
+void AmpDoorbells::OpenSpscFifo() {
+  FillDriverQueue(kSpscDriverQueue + kSpscPackets, kSpscSlots);
+  const uint64_t window = place_.window.value;
+  place_.fifo.driver_put = window + kSpscDriverQueue + kSpscHead;
+  place_.fifo.device_put = window + kSpscDeviceQueue + kSpscHead;
+  place_.fifo.driver_took = window + kSpscDeviceQueue + kSpscTail;
+}
+
+void AmpDoorbells::RingUntil(uint64_t offset, uint16_t value) {
+  while (ReadWord<uint16_t>(guest_.mmio(), At(place_.window, offset)) !=
+         value) {
+    WriteWord(guest_.mmio(), place_.doorbell, uint32_t{1});
+    std::this_thread::yield();
+  }
+}
+
+void AmpDoorbells::OpenShmemFifo() {
+  const auto field = [this]<typename T>(uint64_t at, T) {
+    return ReadWord<T>(guest_.mmio(), At(place_.window, kShmemRegion + at));
+  };
+  const uint64_t device = kShmemRegion + field(kShmemDeviceHead, uint64_t());
+  const uint64_t driver = kShmemRegion + field(kShmemDriverHead, uint64_t());
+  FillDriverQueue(kShmemRegion + field(kShmemDriverElements, uint64_t()),
+                  field(kShmemElements, uint16_t()));
+  const uint64_t window = place_.window.value;
+  place_.fifo.driver_put = window + driver + kShmemTail;
+  place_.fifo.device_put = window + device + kShmemTail;
+  place_.fifo.driver_took = window + driver + kShmemHead;
+
+  // The window is as a reset left it: state INIT, and both indices 0.
+  const auto put = [this](uint64_t at, uint16_t value) {
+    WriteWord(guest_.mmio(), At(place_.window, at), value);
+  };
+  put(driver, kShmemMagic);
+  RingUntil(device + kShmemStatus, kShmemReady);
+  put(driver + kShmemStatus, kShmemReady);
+  RingUntil(device + kShmemStatus, kShmemRun);
+  put(driver + kShmemStatus, kShmemRun);
 }
 
 AmpDoorbells::~AmpDoorbells() {

@@ -29,10 +29,12 @@
 
 namespace vmsg::bench {
 
-// Where a guest finds its doorbell and the window of its FIFO.
+// Where a guest finds its doorbell, the window of its FIFO and what it needs of
+// it.
 struct DoorbellPlace {
   vmm::GuestAddress doorbell;
   vmm::GuestAddress window;
+  FifoIndices fifo;
 };
 
 // VM, memory, one vCPU and the program on it. What goes wrong after KVM was
@@ -103,7 +105,8 @@ class DoorbellGuest {
 class AmpDoorbells {
  public:
   // As KvmVm::Create.
-  static absl::StatusOr<std::unique_ptr<AmpDoorbells>> Create();
+  static absl::StatusOr<std::unique_ptr<AmpDoorbells>> Create(
+      amp::FifoLayout layout);
   ~AmpDoorbells();
 
   DoorbellGuest& guest() { return guest_; }
@@ -111,8 +114,14 @@ class AmpDoorbells {
   const DoorbellPlace& place() const { return place_; }
 
  private:
-  explicit AmpDoorbells(std::unique_ptr<vmm::KvmVm> vm);
+  AmpDoorbells(std::unique_ptr<vmm::KvmVm> vm, amp::FifoLayout layout);
   void OpenFunction(vmm::PciAddress where);
+  // Each finds the indices, and puts a PING in each slot.
+  void OpenSpscFifo();
+  void OpenShmemFifo();
+  void FillDriverQueue(uint64_t offset, uint32_t slots);
+  // Rings until the device's 16-bit word at the offset of the window is this.
+  void RingUntil(uint64_t offset, uint16_t value);
 
   DoorbellGuest guest_;
   const std::unique_ptr<vmm::EpollEventLoop> loop_;

@@ -1,5 +1,8 @@
 #include "benchmarks/kvm_doorbells.h"
 
+#include <memory>
+#include <utility>
+
 #include "gtest/gtest.h"
 #include "vmm/testing/status_matchers.h"
 
@@ -8,37 +11,50 @@ namespace {
 
 constexpr uint32_t kRings = 130;  // twice around the queues
 
-TEST(KvmDoorbellsTest, BothGuestsGetOneInterruptForEachDoorbell) {
-  auto amp = AmpDoorbells::Create();
-  if (vmm::KvmVm::CannotBeOpened(amp.status())) {
-    GTEST_SKIP() << "no KVM here: " << amp.status().ToString();
+class KvmDoorbellsTest : public testing::TestWithParam<amp::FifoLayout> {
+ protected:
+  void SetUp() override {
+    auto amp = AmpDoorbells::Create(GetParam());
+    if (vmm::KvmVm::CannotBeOpened(amp.status())) {
+      GTEST_SKIP() << "no KVM here: " << amp.status().ToString();
+    }
+    ASSERT_OK(amp);
+    amp_ = *std::move(amp);
   }
-  ASSERT_OK(amp);
-  auto minimal = MinimalDoorbells::Create((*amp)->place());
-  ASSERT_OK(minimal);
 
-  EXPECT_GT((*amp)->guest().Ring(kRings).count(), 0);
+  std::unique_ptr<AmpDoorbells> amp_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Layouts, KvmDoorbellsTest,
+                         testing::Values(amp::FifoLayout::kSpsc,
+                                         amp::FifoLayout::kShmemV1),
+                         [](const auto& p) {
+                           return p.param == amp::FifoLayout::kSpsc ? "Spsc"
+                                                                    : "ShmemV1";
+                         });
+
+TEST_P(KvmDoorbellsTest, BothGuestsGetOneInterruptForEachDoorbell) {
+  auto minimal = MinimalDoorbells::Create(amp_->place());
+  ASSERT_OK(minimal);
+  const amp::FifoCounters& counters = amp_->device().fifo_counters(0);
+  ASSERT_EQ(counters.interrupts.value(), 0u);
+
+  EXPECT_GT(amp_->guest().Ring(kRings).count(), 0);
   EXPECT_GT((*minimal)->guest().Ring(kRings).count(), 0);
-  EXPECT_EQ((*amp)->guest().interrupt_count(), kRings);
+  EXPECT_EQ(amp_->guest().interrupt_count(), kRings);
   EXPECT_EQ((*minimal)->guest().interrupt_count(), kRings);
 
   // Each doorbell was a PING with an answer.
-  const amp::FifoCounters& counters = (*amp)->device().fifo_counters(0);
   EXPECT_EQ(counters.packets_in.value(), kRings);
   EXPECT_EQ(counters.packets_out.value(), kRings);
   EXPECT_EQ(counters.interrupts.value(), kRings);
 }
 
-TEST(KvmDoorbellsTest, ADoorbellIsNoExitToUserSpace) {
-  auto amp = AmpDoorbells::Create();
-  if (vmm::KvmVm::CannotBeOpened(amp.status())) {
-    GTEST_SKIP() << "no KVM here: " << amp.status().ToString();
-  }
-  ASSERT_OK(amp);
-  (*amp)->guest().Ring(1);
-  const uint64_t before = (*amp)->guest().exits();
-  (*amp)->guest().Ring(kRings);
-  EXPECT_EQ((*amp)->guest().exits() - before, 1u);  // the port, at the end
+TEST_P(KvmDoorbellsTest, ADoorbellIsNoExitToUserSpace) {
+  amp_->guest().Ring(1);
+  const uint64_t before = amp_->guest().exits();
+  amp_->guest().Ring(kRings);
+  EXPECT_EQ(amp_->guest().exits() - before, 1u);  // the port, at the end
 }
 
 }  // namespace

@@ -362,6 +362,9 @@ _MEASUREMENTS = [
     TripleMeasurement(
         'doorbell/kvm_to_interrupt', 'kvm_doorbell_benchmark',
         'BM_DoorbellToInterrupt', Target(AT_MOST, 1.15)),
+    TripleMeasurement(
+        'doorbell/shmem/kvm_to_interrupt', 'kvm_doorbell_benchmark',
+        'BM_DoorbellToInterruptShmem', Target(AT_MOST, 1.15)),
     *bench_start.MEASUREMENTS,
 ]
 

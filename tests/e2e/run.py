@@ -49,6 +49,12 @@ _TARGETS = {
     'images/live_memory.so': '//tests/live_memory:live_memory.so',
 }
 
+# What only the cases need that have the word in them: it takes a while to build.
+_BENCHMARK = {
+    'bin/kvm_doorbell_benchmark': '//benchmarks:kvm_doorbell_benchmark'
+}
+_KVM_TESTS_FOLDER = 'bin/tests/'
+
 
 class E2eError(Exception):
   """The cases could not be run."""
@@ -65,30 +71,47 @@ def usual_case_names():
   return [name for name in case_names() if not mentions([name], _ONLY_NAMED)]
 
 
-def find_programs(folder):
+def mentions(cases, word):
+  """Whether the text of one of the cases has a word."""
+  return any(
+      word in image.read(os.path.join(image.FOLDER, 'cases', case + '.sh'))
+      for case in cases)
+
+
+def kvm_tests():
+  """Returns {path in the tree of the cases: label} of tests with the tag kvm."""
+  labels = bazel.read('query', r'attr(tags, "\bkvm\b", tests(//...))').split()
+  return {_KVM_TESTS_FOLDER + label.split(':')[1]: label for label in labels}
+
+
+def targets(cases):
+  """Returns {path in the tree of the cases: label} of what the cases need."""
+  needed = dict(_TARGETS)
+  if mentions(cases, b'bin/kvm_doorbell_benchmark'):
+    needed.update(_BENCHMARK)
+  if mentions(cases, _KVM_TESTS_FOLDER.encode()):
+    needed.update(kvm_tests())
+  return needed
+
+
+def find_programs(folder, cases):
   """Returns {path in the tree of the cases: file} of programs built elsewhere."""
-  programs = {path: os.path.join(folder, path) for path in _TARGETS}
+  programs = {path: os.path.join(folder, path) for path in targets(cases)}
   for path in programs.values():
     if not os.path.exists(path):
       raise E2eError('there is no ' + path)
   return programs
 
 
-def build():
+def build(cases):
   """Builds the programs; returns {path in the tree of the cases: file}."""
   options = ['-c', 'opt']
-  if bazel.run('build', *options, *_TARGETS.values()):
+  needed = targets(cases)
+  if bazel.run('build', *options, *needed.values()):
     raise E2eError('the build failed')
   folder = bazel.read('info', *options, 'bazel-bin').strip()
   return {path: os.path.join(folder, label[2:].replace(':', '/'))
-          for path, label in _TARGETS.items()}
-
-
-def mentions(cases, word):
-  """Whether the text of one of the cases has a word."""
-  return any(
-      word in image.read(os.path.join(image.FOLDER, 'cases', case + '.sh'))
-      for case in cases)
+          for path, label in needed.items()}
 
 
 def linux_files(programs, cases):
@@ -205,8 +228,8 @@ def run(arguments, cases, scratch, log):
   if arguments.machine not in ('auto', kind):
     kind, why = arguments.machine, 'asked for'
   say('e2e: machine: %s; %s' % (kind, why))
-  programs = (find_programs(arguments.programs) if arguments.programs
-              else build())
+  programs = (find_programs(arguments.programs, cases) if arguments.programs
+              else build(cases))
   start = time.monotonic()
   shares = machine.share_out(cases, arguments.jobs)
   with open(log, 'w', encoding='utf-8') as file:

@@ -107,6 +107,20 @@ count_exits() {
     echo "$count" >kvm_exits
 }
 
+# run_with_kvm LOG PROGRAM ARGUMENT...: runs a program that has machines of its own,
+# and returns its exit code.
+run_with_kvm() {
+  log=$1
+  shift
+  "$@" >"$log" 2>&1 &
+  program=$!
+  while kill -0 $program 2>/dev/null; do
+    count_exits
+    sleep 0.05
+  done
+  wait $program
+}
+
 # kvm_counter NAME: what KVM counts under this name for its virtual machines; nothing
 # where debugfs can't be read.
 kvm_counter() { cat "/sys/kernel/debug/kvm/$1" 2>/dev/null; }
