@@ -7,29 +7,20 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "guest/driver/bus.h"
 #include "guest/driver/features.h"
-#include "guest/driver/spsc_fifo.h"
-#include "guest/driver/testing/driver_judge.h"
 #include "guest/driver/testing/fake_device.h"
-#include "guest/driver/testing/fake_platform.h"
 #include "guest/driver/testing/fake_ring.h"
+#include "guest/driver/testing/virtio_device_fixture.h"
 #include "guest/driver/virtio_device.h"
 
 namespace vmsg::guest {
 namespace {
 
 // In both formats of the ring.
-class RngTest : public testing::TestWithParam<bool> {
+class RngTest : public VirtioDeviceTest,
+                public testing::WithParamInterface<bool> {
  protected:
-  RngTest()
-      : fake_(&platform_),
-        fifo_(fake_.window()),
-        bus_(&platform_, &fifo_,
-             {.doorbell_address = FakeDevice::kDoorbell,
-              .interrupt = FakeDevice::kInterrupt,
-              .timeout_ns = 20'000'000}) {
-    EXPECT_TRUE(fifo_.Attach());
+  RngTest() {
     if (GetParam()) fake_.offered |= uint64_t{1} << 34;
     fake_.on_avail = [this](uint32_t queue) { Fill(queue, UINT32_MAX); };
   }
@@ -69,12 +60,6 @@ class RngTest : public testing::TestWithParam<bool> {
     return true;
   }
 
-  FakePlatform platform_;
-  FakeDevice fake_;
-  DriverJudge judge_{&fake_};
-  SpscFifo fifo_;
-  Bus bus_;
-  VirtioDevice device_;
   Rng rng_;
   size_t handed_out_ = 0;
   size_t buffers_of_request_ = 1;
