@@ -67,8 +67,13 @@ class OpenCalls {
     for (auto& [unused, finish] : calls) finish(ShuttingDown());
   }
 
+  size_t size() const {
+    vmm::MutexLock lock(&mutex_);
+    return calls_.size();
+  }
+
  private:
-  vmm::Mutex mutex_;
+  mutable vmm::Mutex mutex_;
   bool shut_down_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t last_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, Finisher> calls_ ABSL_GUARDED_BY(mutex_);
@@ -201,6 +206,7 @@ class HotplugServiceImpl final : public HotplugService,
 
   grpc::Service* service() override { return this; }
   void Shutdown() override { calls_->Shutdown(); }
+  size_t open_calls() const override { return calls_->size(); }
 
   grpc::ServerUnaryReactor* ListFifos(
       grpc::CallbackServerContext* context, const pb::ListFifosRequest* request,

@@ -4,6 +4,7 @@
 #ifndef VMSG_VMM_CONTROL_HOTPLUG_SERVICE_H_
 #define VMSG_VMM_CONTROL_HOTPLUG_SERVICE_H_
 
+#include <cstddef>
 #include <memory>
 
 #include "vmm/control/device_manager.h"
@@ -18,7 +19,7 @@ namespace vmsg::control {
 // one). It uses the callback API: calls are translated, handed to the manager,
 // and answered when the manager replies; no thread waits.
 //
-// Threads: service() and Shutdown() from any one thread.
+// Threads: service() and Shutdown() from any one thread, open_calls() from all.
 class HotplugService {
  public:
   // Events that a watcher may be behind before its stream is ended.
@@ -38,6 +39,9 @@ class HotplugService {
   // Answers calls that wait with UNAVAILABLE, ends the watch streams, and
   // refuses later ones. Before grpc::Server::Shutdown, which waits for them.
   virtual void Shutdown() = 0;
+
+  // Calls that have not been answered, and watch streams that have not ended.
+  virtual size_t open_calls() const = 0;
 };
 
 }  // namespace vmsg::control
