@@ -1,180 +1,87 @@
-// The contract of EventLoop: threads and posting.
+// The loops of this project keep the contract, and name what breaks it.
 
 #include "vmm/event/event_loop_contract.h"
 
-#include <chrono>
+#include <sys/eventfd.h>
+
 #include <memory>
-#include <thread>
-#include <utility>
 #include <vector>
 
-#include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "vmm/base/event_fd.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/event/epoll_event_loop.h"
 #include "vmm/event/event_loop.h"
+#include "vmm/event/event_loop_contract_fixture.h"
+#include "vmm/testing/manual_event_loop.h"
 #include "vmm/testing/status_matchers.h"
 
 namespace vmsg::vmm {
 namespace {
 
-using std::chrono::seconds;
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
+class EpollUnderTest final : public LoopUnderTest {
+ public:
+  EpollUnderTest() : loop_(*EpollEventLoop::Create(&clock)) {}
+  EventLoop& loop() override { return *loop_; }
+  int RunOnce() override { return loop_->RunOnce(Duration::zero()); }
+  void Stop() override { loop_->Stop(); }
 
-class EventLoopTest : public EventLoopContractTest {};
+ private:
+  const std::unique_ptr<EpollEventLoop> loop_;
+};
 
-INSTANTIATE_TEST_SUITE_P(Each, EventLoopTest, AllEventLoops(),
-                         ImplementationName);
+class ManualUnderTest final : public LoopUnderTest {
+ public:
+  EventLoop& loop() override { return loop_; }
+  int RunOnce() override { return loop_.RunOnce(); }
+  void Stop() override { loop_.Stop(); }
 
-// --- The loop's thread ---
+ private:
+  ManualEventLoop loop_{&clock};
+};
 
-TEST_P(EventLoopTest, EveryThreadIsInsideWhileNobodyRunsTheLoop) {
-  EXPECT_TRUE(loop().IsInLoopThread());
-  std::thread([this] { EXPECT_TRUE(loop().IsInLoopThread()); }).join();
-  RunOnce();
-  std::thread([this] { EXPECT_TRUE(loop().IsInLoopThread()); }).join();
+class EventLoopDeathTest : public EventLoopContractTest {};
+
+VMSG_FOR_EACH_EVENT_LOOP(EventLoopDeathTest);
+
+TEST_P(EventLoopDeathTest, ClosingAWatchedDescriptorIsABug) {
+  UniqueFd end(eventfd(0, EFD_CLOEXEC));
+  ASSERT_OK_AND_ASSIGN(auto watch, loop().Watch(end.get(), FdEvents::kReadable,
+                                                [](FdEvents) {}));
+  EXPECT_DEATH(
+      {
+        end.reset();
+        watch.reset();
+      },
+      "closed while it was watched");
+  watch.reset();
 }
 
-TEST_P(EventLoopTest, OnlyTheRunningThreadIsInsideDuringARound) {
-  bool ran = false;
-  loop().Post([&] {
-    EXPECT_TRUE(loop().IsInLoopThread());
-    std::thread([this] { EXPECT_FALSE(loop().IsInLoopThread()); }).join();
-    ran = true;
-  });
-  RunOnce();
-  EXPECT_TRUE(ran);
+TEST_P(EventLoopDeathTest, OutlivingTheLoopIsABug) {
+  const UniqueFd end(eventfd(0, EFD_CLOEXEC));
+  ASSERT_OK_AND_ASSIGN(auto watch, loop().Watch(end.get(), FdEvents::kReadable,
+                                                [](FdEvents) {}));
+  EXPECT_DEATH(DestroyLoop(), "a watch outlives its loop");
+  auto timer = loop().CreateTimer([] {});
+  watch.reset();
+  EXPECT_DEATH(DestroyLoop(), "a timer outlives its loop");
+  const auto source = loop().CreateWakeSource([] {});
+  timer.reset();
+  EXPECT_DEATH(DestroyLoop(), "a wake source outlives its loop");
 }
 
-TEST_P(EventLoopTest, GoesByTheInjectedClock) {
-  EXPECT_EQ(&loop().clock(), &clock());
-}
-
-// --- Posting ---
-
-TEST_P(EventLoopTest, APostedClosureRunsOnceAndNotInsidePost) {
-  EXPECT_TRUE(loop().Post(Note("a")));
-  EXPECT_THAT(TakeJournal(), IsEmpty());
-  EXPECT_EQ(RunOnce(), 1);
-  EXPECT_THAT(TakeJournal(), ElementsAre("a"));
-  EXPECT_EQ(RunOnce(), 0);
-  EXPECT_THAT(TakeJournal(), IsEmpty());
-}
-
-TEST_P(EventLoopTest, PostsOfOneThreadRunInOrder) {
-  loop().Post(Note("a"));
-  loop().Post(Note("b"));
-  loop().Post(Note("c"));
-  EXPECT_EQ(RunOnce(), 3);
-  EXPECT_THAT(TakeJournal(), ElementsAre("a", "b", "c"));
-}
-
-TEST_P(EventLoopTest, WhatAClosurePostsRunsInTheNextRound) {
-  loop().Post([this] {
-    journal_.push_back("a");
-    loop().Post(Note("b"));
-  });
-  loop().Post(Note("c"));
-  EXPECT_EQ(RunOnce(), 2);
-  EXPECT_THAT(TakeJournal(), ElementsAre("a", "c"));
-  EXPECT_EQ(RunOnce(), 1);
-  EXPECT_THAT(TakeJournal(), ElementsAre("b"));
-}
-
-TEST_P(EventLoopTest, EachThreadsPostsRunInItsOrder) {
-  constexpr int kThreads = 3;
-  constexpr int kPosts = 500;
-  std::vector<int> last(kThreads, -1);
-  int ran = 0;
-  std::vector<std::thread> threads;
-  for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&, t] {
-      for (int n = 0; n < kPosts; ++n) {
-        ASSERT_TRUE(loop().Post([&, t, n] {
-          EXPECT_EQ(last[t], n - 1);
-          last[t] = n;
-          ++ran;
-        }));
-      }
-    });
-  }
-  while (ran < kThreads * kPosts) RunOnce();
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(RunOnce(), 0);
-  EXPECT_THAT(last, ElementsAre(kPosts - 1, kPosts - 1, kPosts - 1));
-}
-
-TEST_P(EventLoopTest, AClosureIsDestroyedAfterItRan) {
-  Sentinel sentinel;
-  const std::weak_ptr<bool> alive = sentinel.Watch();
-  loop().Post([hold = sentinel.Hold()] { EXPECT_TRUE(*hold); });
-  EXPECT_FALSE(alive.expired());
-  RunOnce();
-  EXPECT_TRUE(alive.expired());
-}
-
-TEST_P(EventLoopTest, PostAfterStopReturnsFalseAndDestroysTheClosure) {
+TEST_P(EventLoopDeathTest, RunningTheLoopInsideItsCallbackIsABug) {
+  loop().Post([this] { RunOnce(); });
+  EXPECT_DEATH(RunOnce(), "already running");
   Stop();
-  Sentinel sentinel;
-  const std::weak_ptr<bool> alive = sentinel.Watch();
-  EXPECT_FALSE(loop().Post(
-      [this, hold = sentinel.Hold()] { journal_.push_back("ran"); }));
-  EXPECT_TRUE(alive.expired());
   RunOnce();
-  EXPECT_THAT(TakeJournal(), IsEmpty());
-}
-
-TEST_P(EventLoopTest, ClosuresQueuedAtStopAreDestroyedWithoutRunning) {
-  Sentinel sentinel;
-  const std::weak_ptr<bool> alive = sentinel.Watch();
-  EXPECT_TRUE(loop().Post(
-      [this, hold = sentinel.Hold()] { journal_.push_back("ran"); }));
-  Stop();
-  EXPECT_EQ(RunOnce(), 0);
-  EXPECT_TRUE(alive.expired());
-  EXPECT_THAT(TakeJournal(), IsEmpty());
-}
-
-TEST_P(EventLoopTest, StopInsideARoundLetsThatRoundFinish) {
-  loop().Post([this] {
-    Stop();
-    EXPECT_FALSE(loop().Post(Note("late")));
-  });
-  loop().Post(Note("same round"));
-  EXPECT_EQ(RunOnce(), 2);
-  EXPECT_THAT(TakeJournal(), ElementsAre("same round"));
-  EXPECT_EQ(RunOnce(), 0);
-}
-
-TEST_P(EventLoopTest, StoppingTwiceIsAllowed) {
-  Stop();
-  Stop();
-  EXPECT_FALSE(loop().Post([] {}));
-}
-
-TEST_P(EventLoopTest, ClosuresStillQueuedAreDestroyedWithTheLoop) {
-  Sentinel sentinel;
-  const std::weak_ptr<bool> alive = sentinel.Watch();
-  loop().Post([hold = sentinel.Hold()] {});
-  DestroyLoop();
-  EXPECT_TRUE(alive.expired());
-}
-
-TEST_P(EventLoopTest, ADroppedClosureMayOwnWhatBelongsToTheLoop) {
-  ASSERT_OK_AND_ASSIGN(const EventFd event, EventFd::Create());
-  std::shared_ptr<FdWatch> watch =
-      *loop().Watch(event.fd(), FdEvents::kReadable, [](FdEvents) {});
-  std::shared_ptr<Timer> timer = loop().CreateTimer([] {});
-  std::shared_ptr<WakeSource> before = loop().CreateWakeSource([] {});
-  std::shared_ptr<WakeSource> after = loop().CreateWakeSource([] {});
-  timer->Arm(seconds(1));
-  before->Signal();
-  loop().Post([watch = std::move(watch), timer = std::move(timer),
-               before = std::move(before), after] {});
-  after->Signal();
-  after.reset();
-  DestroyLoop();  // Checks that nothing is left, and the sanitizers do.
 }
 
 }  // namespace
+
+std::vector<LoopImplementation> EventLoopsUnderTest() {
+  return {{"Epoll", [] { return std::make_unique<EpollUnderTest>(); }},
+          {"Manual", [] { return std::make_unique<ManualUnderTest>(); }}};
+}
+
 }  // namespace vmsg::vmm

@@ -11,7 +11,7 @@
 #include "vmm/testing/fake_clock.h"
 #include "vmm/testing/status_matchers.h"
 
-// What it shares with the real loop is in vmm/event/*_contract_test.cc.
+// What it shares with the real loop is in vmm/event/*_contract.cc.
 
 namespace vmsg::vmm {
 namespace {

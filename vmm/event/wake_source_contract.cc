@@ -7,7 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "vmm/event/event_loop.h"
-#include "vmm/event/event_loop_contract.h"
+#include "vmm/event/event_loop_contract_fixture.h"
 
 namespace vmsg::vmm {
 namespace {
@@ -17,8 +17,7 @@ using ::testing::IsEmpty;
 
 class WakeSourceTest : public EventLoopContractTest {};
 
-INSTANTIATE_TEST_SUITE_P(Each, WakeSourceTest, AllEventLoops(),
-                         ImplementationName);
+VMSG_FOR_EACH_EVENT_LOOP(WakeSourceTest);
 
 TEST_P(WakeSourceTest, ASignalRunsTheCallbackOnceAndNotInsideSignal) {
   const auto source = loop().CreateWakeSource(Note("woken"));

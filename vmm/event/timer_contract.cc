@@ -11,7 +11,7 @@
 #include "gtest/gtest.h"
 #include "vmm/base/clock.h"
 #include "vmm/event/event_loop.h"
-#include "vmm/event/event_loop_contract.h"
+#include "vmm/event/event_loop_contract_fixture.h"
 
 namespace vmsg::vmm {
 namespace {
@@ -24,7 +24,7 @@ using ::testing::IsEmpty;
 
 class TimerTest : public EventLoopContractTest {};
 
-INSTANTIATE_TEST_SUITE_P(Each, TimerTest, AllEventLoops(), ImplementationName);
+VMSG_FOR_EACH_EVENT_LOOP(TimerTest);
 
 TEST_P(TimerTest, ATimerFiresOnceAtItsDeadlineAndNotEarlier) {
   const auto timer = loop().CreateTimer(Note("fired"));

@@ -16,7 +16,7 @@
 #include "vmm/base/event_fd.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/event/event_loop.h"
-#include "vmm/event/event_loop_contract.h"
+#include "vmm/event/event_loop_contract_fixture.h"
 #include "vmm/testing/status_matchers.h"
 
 namespace vmsg::vmm {
@@ -60,8 +60,7 @@ class FdWatchTest : public EventLoopContractTest {
   UniqueFd peer_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Each, FdWatchTest, AllEventLoops(),
-                         ImplementationName);
+VMSG_FOR_EACH_EVENT_LOOP(FdWatchTest);
 
 TEST_P(FdWatchTest, CallsAsLongAsTheDescriptorIsReady) {
   const auto watch = WatchAndNote(socket_.get(), FdEvents::kReadable);
@@ -371,41 +370,6 @@ TEST_P(FdWatchTest, ABusySourceHoldsUpNobody) {
   timer->Arm(Duration::zero());
   RunOnce();
   EXPECT_THAT(TakeJournal(), ElementsAre("r", "timer"));
-}
-
-class FdWatchDeathTest : public FdWatchTest {};
-
-INSTANTIATE_TEST_SUITE_P(Each, FdWatchDeathTest, AllEventLoops(),
-                         ImplementationName);
-
-TEST_P(FdWatchDeathTest, ClosingAWatchedDescriptorIsABug) {
-  auto watch = WatchAndNote(socket_.get(), FdEvents::kReadable);
-  const int number = socket_.get();
-  EXPECT_DEATH(
-      {
-        close(number);
-        watch.reset();
-      },
-      "closed while it was watched");
-  watch.reset();
-}
-
-TEST_P(FdWatchDeathTest, OutlivingTheLoopIsABug) {
-  auto watch = WatchAndNote(socket_.get(), FdEvents::kReadable);
-  EXPECT_DEATH(DestroyLoop(), "a watch outlives its loop");
-  auto timer = loop().CreateTimer([] {});
-  watch.reset();
-  EXPECT_DEATH(DestroyLoop(), "a timer outlives its loop");
-  const auto source = loop().CreateWakeSource([] {});
-  timer.reset();
-  EXPECT_DEATH(DestroyLoop(), "a wake source outlives its loop");
-}
-
-TEST_P(FdWatchDeathTest, RunningTheLoopInsideItsCallbackIsABug) {
-  loop().Post([this] { RunOnce(); });
-  EXPECT_DEATH(RunOnce(), "already running");
-  Stop();
-  RunOnce();
 }
 
 }  // namespace
