@@ -25,17 +25,21 @@ static_assert(kMsixTableOffset + kMaxFifos * sizeof(vmm::MsixTableEntry) <=
               kMsixPendingOffset);
 static_assert(kRegNotify + kMaxFifos * kNotifyStride <= kRegisterBarBytes);
 
+constexpr size_t kMaxIdBytes = 64;  // as of devices in the control API
+
 bool IsId(const std::string& id) {
-  return !id.empty() && std::all_of(id.begin(), id.end(), [](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' ||
-           c == '_' || c == '.';
-  });
+  return !id.empty() && id.size() <= kMaxIdBytes &&
+         std::all_of(id.begin(), id.end(), [](char c) {
+           return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+                  c == '-' || c == '_' || c == '.';
+         });
 }
 
 absl::Status Validate(const AmpPciOptions& options, size_t num_loops) {
   if (!IsId(options.id)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "id \"", options.id, "\": letters, digits, '-', '_' and '.' only"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("id \"", options.id, "\": 1 to ", kMaxIdBytes,
+                     " letters, digits, '-', '_' and '.'"));
   }
   if (options.num_fifos < kMinFifos || options.num_fifos > kMaxFifos) {
     return absl::InvalidArgumentError(
@@ -154,8 +158,11 @@ class AmpPciDeviceImpl final : public AmpPciDevice {
     return function_.Connect(address, mmio, interrupts);
   }
   void Disconnect() override {
-    // First, so that nothing raises an interrupt whose route is being dropped,
-    // and the guest can see it while the windows are mapped.
+    for (const auto& bus : buses_) {
+      VMSG_CHECK(bus->loop()->IsInLoopThread(),
+                 "a function is disconnected while its loop runs");
+    }
+    // First, so that the guest can see it while the windows are mapped.
     for (const auto& channel : channels_) channel->RemoveFunction();
     function_.Disconnect();
   }

@@ -58,7 +58,9 @@ struct AmpPciOptions {
 //
 // Life: Create; add to a PciHostBridge; run the loops and the guest; stop the
 // vCPUs; unplug the devices where their back ends want an orderly end; stop the
-// loops; Disconnect (or destroy the bridge); destroy.
+// loops; Disconnect (or remove it from the bridge, or destroy that); destroy.
+// Disconnect() checks that no loop runs, or that it is on the thread of each: a
+// loop that raised an interrupt meanwhile would find its route gone.
 class AmpPciDevice : public vmm::PciDevice {
  public:
   // `loops` has one entry, for all FIFOs, or one per FIFO; the loops, `memory`

@@ -1,9 +1,11 @@
 #include "devices/virtio_msg_amp_pci/amp_pci_device.h"
 
 #include <array>
+#include <atomic>
 #include <bit>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "devices/virtio_msg_amp_pci/testing/amp_machine.h"
@@ -55,6 +57,7 @@ TEST_F(AmpPciDeviceCreateTest, NamesTheFieldThatIsOutOfRange) {
   EXPECT_THAT(Create({.ping = {.timeout = vmm::Duration(0)}}), invalid("ping"));
   EXPECT_THAT(Create({.id = ""}), invalid("id"));
   EXPECT_THAT(Create({.id = "amp/0"}), invalid("id"));
+  EXPECT_THAT(Create({.id = std::string(65, 'a')}), invalid("id"));
 }
 
 // --- Identity and BARs. ---
@@ -300,6 +303,22 @@ TEST(AmpPciDeviceTest, SeveralFunctionsDoNotMix) {
   EXPECT_EQ(first.device->interrupts_delivered(0), 0u);
   EXPECT_EQ((*second)->bus(1)->id().function, "amp1");
   EXPECT_EQ((*second)->bus(1)->id().fifo, 1u);
+}
+
+TEST(AmpPciDeviceDeathTest, DisconnectingWhileTheLoopRunsElsewhereIsABug) {
+  AmpMachine m;
+  m.guest->Start();
+  std::atomic<bool> running = false;
+  std::atomic<bool> end = false;
+  m.loop.Post([&] {
+    running = true;
+    while (!end) std::this_thread::yield();
+  });
+  std::thread loop([&] { m.loop.RunOnce(); });
+  while (!running) std::this_thread::yield();
+  EXPECT_DEATH(m.device->Disconnect(), "disconnected while its loop runs");
+  end = true;
+  loop.join();
 }
 
 }  // namespace

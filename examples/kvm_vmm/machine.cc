@@ -2,8 +2,10 @@
 
 #include <pthread.h>
 
+#include <future>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace vmsg::example {
 
@@ -64,6 +66,20 @@ void Machine::Start() {
     pthread_setname_np(threads_.back().native_handle(),
                        ("fifo" + std::to_string(i)).c_str());
   }
+}
+
+absl::Status Machine::Reset() {
+  const absl::Status status = bridge_->ResetAll();
+  // DMA is off, but a copy that had begun goes on.
+  std::vector<std::future<void>> turns;
+  for (const auto& loop : loops_) {
+    std::promise<void> turn;
+    turns.push_back(turn.get_future());
+    loop->Post([turn = std::move(turn)]() mutable { turn.set_value(); });
+  }
+  if (threads_.empty()) return status;
+  for (std::future<void>& turn : turns) turn.wait();
+  return status;
 }
 
 Machine::~Machine() {

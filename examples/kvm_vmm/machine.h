@@ -39,9 +39,10 @@ class Machine {
   void Start();
 
   // Resets PCI and all functions, for a guest that starts again and does not
-  // run now. Plugged devices stay. Errors are those of
-  // vmm::PciHostBridge::ResetAll.
-  absl::Status Reset() { return bridge_->ResetAll(); }
+  // run now. Plugged devices stay. When it returns no device writes to the
+  // guest's memory any more; waits for what each FIFO thread is at. Errors are
+  // those of vmm::PciHostBridge::ResetAll.
+  absl::Status Reset();
 
   control::DeviceManager* manager() { return manager_.get(); }
   const std::vector<std::unique_ptr<amp::AmpPciDevice>>& functions() const {

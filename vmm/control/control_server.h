@@ -19,7 +19,9 @@ struct ControlServerOptions {
 };
 
 // For embedders without a gRPC server of their own. The standard health service
-// is on. gRPC brings threads of its own.
+// is on. gRPC brings threads of its own, and settings of the whole process:
+// servers that are made later have the health service too, and with
+// `reflection` that service.
 //
 // It takes tens of milliseconds to start: start it beside the VM, not before
 // it.

@@ -105,19 +105,26 @@ class DeviceManager {
   using WatchId = uint64_t;
 
   static constexpr vmm::Duration kMaxTimeout = std::chrono::hours(1);
-  // Answers of requests with a request_id that are remembered.
+  // Answers of requests with a request_id that are remembered, of attaches and
+  // of detaches each.
   static constexpr size_t kRememberedRequests = 256;
 
   // All pointers are borrowed and outlive the manager. Buses have distinct ids,
   // factories distinct type names: InvalidArgument otherwise. Call it before
   // the loops run, or on the control loop.
+  //
+  // What the manager began goes on after it: a bus lives until its loop has
+  // stopped, or has run what was posted to it before the manager ended; the
+  // control loop, stopped or not, until those of the buses have stopped, since
+  // a removal that is under way reports to it.
   static absl::StatusOr<std::unique_ptr<DeviceManager>> Create(
       vmm::EventLoop* control_loop, std::vector<HotplugBus*> buses,
       std::vector<PluggableFactory*> factories, vmm::LogSink* log_sink);
 
   DeviceManager(const DeviceManager&) = delete;
   DeviceManager& operator=(const DeviceManager&) = delete;
-  // On the control loop, or after it stopped. Waiting requests get UNAVAILABLE.
+  // On the control loop, or after it stopped; not inside a reply or an event
+  // callback of this manager. Waiting requests get UNAVAILABLE.
   // Devices stay on their buses, which the embedder destroys.
   ~DeviceManager();
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -57,13 +58,27 @@ DeviceManager::Core::Core(vmm::EventLoop* loop, std::vector<HotplugBus*> buses,
     : loop_(loop),
       factories_(std::move(factories)),
       log_(log_sink, &loop->clock(), "control"),
-      remembered_(kRememberedRequests) {
+      remembered_attaches_(kRememberedRequests),
+      remembered_detaches_(kRememberedRequests) {
   for (HotplugBus* bus : buses) buses_.push_back({.bus = bus});
   std::sort(buses_.begin(), buses_.end(), [](const Bus& a, const Bus& b) {
     return std::tie(a.bus->id().function, a.bus->id().fifo) <
            std::tie(b.bus->id().function, b.bus->id().fifo);
   });
 }
+
+namespace {
+
+// Here, if this is its thread: then nothing stays behind that needs the bus.
+void RunOnLoop(HotplugBus* bus, vmm::EventLoop::Closure what) {
+  if (bus->loop()->IsInLoopThread()) {
+    what();
+  } else {
+    bus->loop()->Post(std::move(what));
+  }
+}
+
+}  // namespace
 
 void DeviceManager::Core::Start() {
   for (Bus& entry : buses_) {
@@ -75,12 +90,14 @@ void DeviceManager::Core::Start() {
           const std::shared_ptr<Core> core = weak.lock();
           return core != nullptr && core->OnReports(bus, reports);
         });
-    bus->loop()->Post([bus, relay = entry.relay] {
+    RunOnLoop(bus, [bus, relay = entry.relay] {
       bus->Observe(
           [relay](uint32_t slot, const SlotReport& report) {
             relay->Report(slot, report);
           },
           [relay](const BusReport& report) { relay->Report(report); });
+      // The guest may have broken it before.
+      relay->Report(bus->bus_report());
     });
   }
 }
@@ -88,7 +105,7 @@ void DeviceManager::Core::Start() {
 void DeviceManager::Core::Close() {
   closed_ = true;
   for (const Bus& entry : buses_) {
-    entry.bus->loop()->Post([bus = entry.bus] { bus->Observe({}, {}); });
+    RunOnLoop(entry.bus, [bus = entry.bus] { bus->Observe({}, {}); });
   }
   watchers_.clear();
   // Dropping the waiters answers them.
@@ -246,7 +263,7 @@ void DeviceManager::Core::Attach(AttachRequest request,
     return fail(status);
   }
   if (!request.request_id.empty() && !request.validate_only &&
-      remembered_.Join(absl::StrCat("attach ", request.request_id), &reply)) {
+      remembered_attaches_.Join(request.request_id, &reply)) {
     return;
   }
   const absl::StatusOr<PluggableFactory*> factory = CheckAttach(request);
@@ -280,20 +297,23 @@ void DeviceManager::Core::Attach(AttachRequest request,
   device->waiters.push_back(std::move(waiter));
   devices_.emplace(record.id, std::move(device));
 
-  const bool posted = bus->loop()->Post(
-      [core = shared_from_this(), bus, id = record.id, slot = record.place.slot,
-       generation = record.generation, made = std::move(*made)]() mutable {
-        OperationStatus status =
-            OperationStatus::From(bus->Plug(slot, generation, std::move(made)));
-        vmm::EventLoop* const control = core->loop_;
-        control->Post([core = std::move(core), id = std::move(id), generation,
-                       status = std::move(status),
-                       report = bus->slot_report(slot)]() mutable {
-          core->OnPlugged(id, generation, std::move(status), report);
-        });
-      });
-  // Dropping the device answers its waiter with UNAVAILABLE.
-  if (!posted) devices_.erase(record.id);
+  // A bus whose loop stops first answers too, by dropping it.
+  Reply<SlotReport> plugged([core = shared_from_this(), id = record.id,
+                             generation = record.generation](
+                                OperationStatus status, SlotReport report) {
+    vmm::EventLoop* const control = core->loop_;
+    control->Post([core, id, generation, status = std::move(status),
+                   report = std::move(report)]() mutable {
+      core->OnPlugged(id, generation, std::move(status), report);
+    });
+  });
+  bus->loop()->Post([bus, slot = record.place.slot,
+                     generation = record.generation, made = std::move(*made),
+                     plugged = std::move(plugged)]() mutable {
+    OperationStatus status =
+        OperationStatus::From(bus->Plug(slot, generation, std::move(made)));
+    plugged(std::move(status), bus->slot_report(slot));
+  });
 }
 
 void DeviceManager::Core::OnPlugged(const std::string& id, uint64_t generation,
@@ -334,7 +354,7 @@ void DeviceManager::Core::Detach(DetachRequest request,
     return fail(status);
   }
   if (!request.request_id.empty() && !request.validate_only &&
-      remembered_.Join(absl::StrCat("detach ", request.request_id), &reply)) {
+      remembered_detaches_.Join(request.request_id, &reply)) {
     return;
   }
   if (absl::Status status =
@@ -386,30 +406,31 @@ void DeviceManager::Core::Detach(DetachRequest request,
 
   const DeviceRecord& record = device->record;
   HotplugBus* const bus = device->bus;
-  const bool posted = bus->loop()->Post(
+  // As in Attach().
+  Reply<std::monostate> started([core = shared_from_this(), id = record.id,
+                                 generation = record.generation, number,
+                                 before](OperationStatus status,
+                                         std::monostate) {
+    vmm::EventLoop* const control = core->loop_;
+    control->Post([core, id, generation, number, before,
+                   status = std::move(status)]() mutable {
+      core->OnUnplugStarted(id, generation, number, std::move(status), before);
+    });
+  });
+  bus->loop()->Post(
       [core = shared_from_this(), bus, relay = FindEntry(bus)->relay,
        id = record.id, slot = record.place.slot, generation = record.generation,
-       options = request.options, number, before]() mutable {
-        vmm::EventLoop* const control = core->loop_;
-        auto gone = [core, control, relay, id, slot, generation] {
+       options = request.options, started = std::move(started)]() mutable {
+        auto gone = [core, control = core->loop_, relay, id, slot, generation] {
           control->Post(
               [core, id, generation, last = relay->Take(slot, generation)] {
                 core->OnGone(id, generation, last);
               });
         };
-        OperationStatus status = OperationStatus::From(
-            bus->Unplug(slot, generation, options, std::move(gone)));
-        control->Post([core, id, generation, number, before,
-                       status = std::move(status)]() mutable {
-          core->OnUnplugStarted(id, generation, number, std::move(status),
-                                before);
-        });
+        started(OperationStatus::From(
+                    bus->Unplug(slot, generation, options, std::move(gone))),
+                {});
       });
-  if (!posted) {
-    device->detach = before;
-    AnswerWaiter(device, number,
-                 {absl::StatusCode::kUnavailable, "the VMM is shutting down"});
-  }
 }
 
 void DeviceManager::Core::OnUnplugStarted(const std::string& id,

@@ -105,7 +105,8 @@ class DeviceManager::Core : public std::enable_shared_from_this<Core> {
   std::vector<Bus> buses_;  // sorted by id
   std::map<std::string, std::unique_ptr<Device>> devices_;
   std::map<WatchId, Watcher> watchers_;
-  RequestMemory remembered_;
+  RequestMemory remembered_attaches_;
+  RequestMemory remembered_detaches_;
   uint64_t next_generation_ = 1;
   uint64_t next_waiter_ = 1;
   uint64_t next_id_ = 1;

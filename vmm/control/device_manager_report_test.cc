@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -76,6 +77,15 @@ TEST_F(DeviceManagerTest, AnyPlaceAvoidsABrokenFifo) {
   AttachRequest named = Request();
   named.place = {"amp0", 0, {}};
   EXPECT_EQ(Attach(named).value.place, (Place{"amp0", 0, 0}));
+}
+
+TEST_F(DeviceManagerTest, FifoThatWasBrokenBeforeTheManagerIsAvoidedToo) {
+  bus0_.Break("index out of range");
+  manager_.reset();
+  manager_ = std::move(
+      *DeviceManager::Create(&loop_, {&bus0_, &bus1_}, {&factory_}, &log_));
+  loop_.RunUntilIdle();
+  EXPECT_EQ(Attach(Request()).value.place, (Place{"amp0", 1, 0}));
 }
 
 TEST_F(DeviceManagerTest, FifoThatBreaksAgainAndAgainIsLoggedAtABoundedRate) {
@@ -207,6 +217,59 @@ TEST_F(DeviceManagerTest, BusWhoseLoopHasStoppedIsUnavailable) {
   EXPECT_EQ(Attach(Request("y")).status.code, StatusCode::kUnavailable);
   EXPECT_THAT(Ids(), ElementsAre("x"));
   manager_.reset();  // before its bus
+}
+
+TEST_F(DeviceManagerTest, BusWhoseLoopStopsWithWorkInItsQueueIsUnavailable) {
+  vmm::ManualEventLoop bus_loop;
+  FakeHotplugBus bus({"amp1", 0}, &bus_loop);
+  manager_ =
+      std::move(*DeviceManager::Create(&loop_, {&bus}, {&factory_}, nullptr));
+  Answer<DeviceRecord> first;
+  manager_->Attach(Request("x"), first.Take());
+  loop_.RunUntilIdle();
+  bus_loop.RunUntilIdle();
+  loop_.RunUntilIdle();
+  ASSERT_TRUE(first.status.ok());
+
+  Answer<DeviceRecord> attached;
+  Answer<DeviceRecord> detached;
+  manager_->Attach(Request("y"), attached.Take());
+  manager_->Detach(Removal("x"), detached.Take());
+  loop_.RunUntilIdle();
+  bus_loop.Stop();
+  bus_loop.RunOnce();
+  loop_.RunUntilIdle();
+
+  ASSERT_TRUE(attached.arrived);
+  EXPECT_EQ(attached.status.code, StatusCode::kUnavailable);
+  ASSERT_TRUE(detached.arrived);
+  EXPECT_EQ(detached.status.code, StatusCode::kUnavailable);
+  EXPECT_THAT(Ids(), ElementsAre("x"));
+  EXPECT_EQ(Detach(Removal("x")).status.code, StatusCode::kUnavailable)
+      << "not REMOVING";
+  EXPECT_EQ(factory_.live, 1);
+  manager_.reset();  // before its bus
+}
+
+TEST_F(DeviceManagerTest, BusMayGoRightAfterTheManager) {
+  auto bus =
+      std::make_unique<FakeHotplugBus>(HotplugBus::Id{"amp1", 0}, &loop_);
+  manager_ = std::move(
+      *DeviceManager::Create(&loop_, {bus.get()}, {&factory_}, nullptr));
+  ASSERT_TRUE(Attach(Request("x")).status.ok());
+  manager_.reset();
+  bus.reset();
+  loop_.RunUntilIdle();
+}
+
+TEST_F(DeviceManagerTest, BusMayGoAfterAManagerThatHasDoneNothing) {
+  auto bus =
+      std::make_unique<FakeHotplugBus>(HotplugBus::Id{"amp1", 0}, &loop_);
+  manager_ = std::move(
+      *DeviceManager::Create(&loop_, {bus.get()}, {&factory_}, nullptr));
+  manager_.reset();
+  bus.reset();
+  loop_.RunUntilIdle();
 }
 
 TEST_F(DeviceManagerTest, FloodOfReportsIsAFewTasksAndTheLastStateWins) {

@@ -408,6 +408,29 @@ TEST_F(DeviceManagerTest, OldestAnswersAreForgotten) {
   EXPECT_EQ(factory_.created, created + 1) << "taken for a new one";
 }
 
+TEST_F(DeviceManagerTest, DetachesDoNotPushOutAnswersOfAttaches) {
+  const auto repeat_first = [this] {
+    AttachRequest request = Request("first");
+    request.request_id = "first";
+    return Attach(request);
+  };
+  ASSERT_TRUE(repeat_first().status.ok());
+  for (size_t i = 1; i < DeviceManager::kRememberedRequests; ++i) {
+    AttachRequest attach = Request("next");
+    attach.request_id = "r" + std::to_string(i);
+    const Answer<DeviceRecord> answer = Attach(attach);
+    ASSERT_TRUE(answer.status.ok());
+    DetachRequest detach = Removal("next");
+    detach.request_id = attach.request_id;
+    ASSERT_TRUE(Detach(detach).status.ok());
+    bus0_.DriverLetsGo(answer.value.place.slot);
+    loop_.RunUntilIdle();
+  }
+  const int created = factory_.created;
+  EXPECT_TRUE(repeat_first().status.ok());
+  EXPECT_EQ(factory_.created, created) << "answered from memory";
+}
+
 TEST_F(DeviceManagerTest, DestructionAnswersWhoWaits) {
   AttachRequest request = Request("x");
   request.wait_timeout = std::chrono::hours(1);

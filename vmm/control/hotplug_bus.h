@@ -137,7 +137,9 @@ class HotplugBus {
     uint32_t fifo = 0;
     friend bool operator==(const Id&, const Id&) = default;
   };
-  // On the loop, never inside a call to the bus.
+  // On the loop, never inside a call to the bus. May be inside the handling of
+  // a message: call slot_report() and bus_report() there, and post for the
+  // rest.
   using SlotObserver =
       absl::AnyInvocable<void(uint32_t slot, const SlotReport& report)>;
   using BusObserver = absl::AnyInvocable<void(const BusReport& report)>;

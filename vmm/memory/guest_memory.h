@@ -129,8 +129,8 @@ class GuestMemory {
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
   // Called with the range of each DMA write before its bytes change, on the
-  // writing thread: the place for dirty-page tracking. Set before devices run,
-  // or null. Must not block.
+  // writing thread: the place for dirty-page tracking. Null: none. Never
+  // changed while devices run. Must not block.
   using WriteHook = void (*)(void* context, GuestRange range);
   void SetWriteHook(WriteHook hook, void* context);
   void NoteWrite(GuestRange range) const {

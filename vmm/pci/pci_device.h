@@ -59,7 +59,7 @@ class PciDevice {
                                InterruptController* interrupts) = 0;
 
   // Stops DMA and interrupts, takes the BARs off the bus and waits for running
-  // register handlers. Not on a vCPU thread.
+  // register handlers. Not on a vCPU thread; a function may ask for more.
   virtual void Disconnect() = 0;
 
   // Configuration space, 256 bytes. `width` is 1, 2 or 4 and offset + width at
@@ -79,7 +79,9 @@ class PciDevice {
   // What RST# does: config registers to their initial values, BARs off the bus,
   // DMA and interrupts off, and the device's own state, including what runs on
   // event loops, back to power-on. The latter may end after this call returns;
-  // the function behaves as reset from the guest's view at once.
+  // the function behaves as reset from the guest's view at once, but for a DMA
+  // write that had begun on a loop: wait for a turn of that loop before guest
+  // memory is used for something else.
   // Threads: any; not concurrently with config accesses of this function (the
   // vCPUs are stopped, or the caller serializes).
   virtual void Reset() = 0;

@@ -23,7 +23,8 @@ namespace vmsg::vmm {
 
 // Threads: config accesses from any vCPU thread. Everything else from one
 // control thread; Add and AssignBars before the guest runs, ResetAll while it
-// is stopped, Remove at any time, but not on a vCPU thread.
+// is stopped, Remove at any time, but not on a vCPU thread, and as far as
+// Disconnect() of the function allows it.
 class PciHostBridge {
  public:
   struct Options {

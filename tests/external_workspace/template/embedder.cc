@@ -37,13 +37,14 @@ absl::Status RunDevice() {
   vmm::PciHostBridge::Options pci;
   pci.ecam = vmm::GuestAddress{0xE0000000};
   pci.window_32bit = {vmm::GuestAddress{0xC0000000}, 0x20000000};
-  auto bridge = vmm::PciHostBridge::Create(pci, &mmio, &pio, &interrupts);
-  if (!bridge.ok()) return bridge.status();
   auto loop = vmm::EpollEventLoop::Create();
   if (!loop.ok()) return loop.status();
   auto amp = amp::AmpPciDevice::Create({.id = "amp0", .num_fifos = 2}, &memory,
                                        {loop->get()}, /*log_sink=*/nullptr);
   if (!amp.ok()) return amp.status();
+  // Behind the function, which it takes off the bus when it goes.
+  auto bridge = vmm::PciHostBridge::Create(pci, &mmio, &pio, &interrupts);
+  if (!bridge.ok()) return bridge.status();
   if (auto place = (*bridge)->Add(amp->get()); !place.ok()) {
     return place.status();
   }
@@ -64,7 +65,6 @@ absl::Status RunDevice() {
   // Here your vCPUs run. Each access that traps goes to mmio.Read() or Write().
   (*loop)->Stop();
   fifos.join();
-  bridge->reset();  // takes the function off the bus; then `amp` may go
   return absl::OkStatus();
 }
 // [embed]
