@@ -173,6 +173,8 @@ Error Bus::Call(std::span<std::byte> message, Packet* answer) {
 
   const uint64_t deadline =
       DeadlineAfter(platform_->NowNs(), options_.timeout_ns);
+  // A driver of before may have left answers, to tokens that are ours now.
+  if (!drained_) Drain();
   expected_ = {true, false, header, answer};
   Error error = SendBy(message, deadline);
   while (error == Error::kNone && !expected_.arrived) {

@@ -70,6 +70,16 @@ class Recorder final : public DeviceListener {
   std::vector<std::vector<std::byte>> data;
 };
 
+TEST_F(BusTest, AnswerToADriverOfBeforeIsNotTakenForOurs) {
+  // Its first request had our first token.
+  device_.Send(MessageBuilder(0x01, 0x07, device_.number, 1).U32(0x4F).Build());
+  device_.status = 0;
+  uint32_t status = 0xFF;
+  ASSERT_EQ(CallStatus(&status), Error::kNone);
+  EXPECT_EQ(status, 0u);
+  EXPECT_EQ(bus_.counters().unexpected, 1u);
+}
+
 TEST_F(BusTest, CallReturnsTheAnswerAndRingsOncePerMessage) {
   device_.status = 3;
   uint32_t status = 0;

@@ -113,7 +113,9 @@ Error VirtioDevice::SetStatus(uint32_t status, uint32_t* result) {
     return error;
   }
   if (!DecodeStatus(packet.bytes, result)) return Error::kBadAnswer;
-  status_ = *result;
+  if ((*result & kStatusNeedsReset) != 0) needs_reset_ = true;
+  // The bit is the device's: it is not sent back.
+  status_ = *result & ~kStatusNeedsReset;
   return Error::kNone;
 }
 

@@ -421,6 +421,19 @@ TEST_F(VirtioDeviceTest, NeedsResetIsSeenInEventsAndStatus) {
   EXPECT_TRUE(device_.needs_reset());
 }
 
+TEST_F(VirtioDeviceTest,
+       NeedsResetInTheAnswerToAStatusIsNoticedAndNotSentBack) {
+  fake_.OnRequest(0x08, [this](const MessageBytes& message) {
+    fake_.status = static_cast<uint32_t>(Field(message, 8, 4));
+    const uint32_t told = fake_.status == 11 ? 11u | 64u : fake_.status;
+    return std::vector<MessageBytes>{AnswerTo(message).U32(told).Build()};
+  });
+  ASSERT_EQ(Negotiate(), Error::kNone);
+  EXPECT_TRUE(device_.needs_reset());
+  ASSERT_EQ(device_.Start(), Error::kNone);
+  EXPECT_EQ(fake_.status, 15u);
+}
+
 TEST_F(VirtioDeviceTest, HealthCheckLooksAtTheStatusWhenThePingIsLost) {
   // ANY-PING-2.
   ASSERT_EQ(Negotiate(), Error::kNone);

@@ -112,7 +112,8 @@ TEST(DeviceSetupConformance, FACT_GDF_1_EchoesUnlessTheMessageIsTooSmall) {
 
 TEST(DeviceSetupConformance, DEV_FEAT_2_DeviceWorksWithTheAcknowledgedSet) {
   BusHarness harness;
-  harness.PlugDummy(kDev, {.offered = {28, 29, 32}, .required = {28, 32}});
+  DummyDevice* const device =
+      harness.PlugDummy(kDev, {.offered = {28, 29, 32}, .required = {28, 32}});
   harness.Ask(SetStatusRequest(kDev, 3));
   // The later write of a block replaces the earlier one, bits taken back
   // included; a block that is not named keeps its bits.
@@ -121,6 +122,8 @@ TEST(DeviceSetupConformance, DEV_FEAT_2_DeviceWorksWithTheAcknowledgedSet) {
   EXPECT_EQ(harness.Ask(SetStatusRequest(kDev, 11)).u32(0), 3u);
   harness.Ask(SetDriverFeaturesRequest(kDev, 0, {1u << 28}));
   EXPECT_EQ(harness.Ask(SetStatusRequest(kDev, 11)).u32(0), 11u);
+  EXPECT_EQ(harness.Ask(SetStatusRequest(kDev, 15)).u32(0), 15u);
+  EXPECT_EQ(device->features(), (virtio::Features{28, 32}));
 }
 
 TEST(DeviceSetupConformance, DEV_FEAT_3_VerdictIsFeaturesOkInTheAnswer) {

@@ -104,6 +104,8 @@ class DummyDevice final : public VirtioDevice {
 
   State state() const { return state_; }
   bool failing() const { return failing_; }
+  // What it was activated with; none before.
+  const Features& features() const { return context_.features; }
   const Stats& stats() const { return stats_; }
   // Requests in the back end, those of earlier epochs included.
   uint32_t in_flight() const;
