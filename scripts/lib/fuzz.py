@@ -3,6 +3,7 @@
 import argparse
 import concurrent.futures
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ the input to the corpus, which also runs as an ordinary test.
 
 A long campaign goes on where it was: with the same --output, what a run found is
 where the next one starts. --record adds what was done to docs/fuzzing.md, and
---minimize puts the inputs that reach something new into the corpora of the tree.
+--minimize chooses anew which of the found inputs stand in the corpora of the tree.
 """
 
 # Seconds by the clock after which an input counts as one that does not end. Each
@@ -34,7 +35,7 @@ _FAST = ['-entropic=0', '-reduce_inputs=0']
 _ENVIRONMENT = {'ASAN_OPTIONS': 'malloc_context_size=5:quarantine_size_mb=4'}
 # An input of the tree's corpora runs in each test, under each sanitizer.
 _MOST_BYTES = 4096
-_MOST_INPUTS = 200
+_MOST_INPUTS = 400
 
 
 class Run:
@@ -142,10 +143,16 @@ def run(targets, output, seconds=0, executions=0, jobs=0):
     return list(pool.map(run_target, targets))
 
 
-def minimize(targets, output):
-  """Adds to the corpora of the tree what reaches something new.
+def _is_found(name):
+  """Whether a fuzzer gave the name, and not a person."""
+  return re.fullmatch('[0-9a-f]{40}', name) is not None
 
-  Inputs that stand there already stay: they have names that say what they are for.
+
+def minimize(targets, output):
+  """Chooses anew which found inputs stand in the corpora of the tree.
+
+  Those that reach an edge which no input with a name reaches, and no smaller one of
+  theirs. Inputs with names stay: the names say what they are for.
 
   Args:
     targets: labels, which have been built and run with this output folder.
@@ -157,28 +164,38 @@ def minimize(targets, output):
   good = True
   for label in targets:
     folders = _corpus_folders(label)
-    with tempfile.TemporaryDirectory(prefix='vmsg_fuzz.') as merged:
+    with tempfile.TemporaryDirectory(prefix='vmsg_fuzz.') as scratch:
+      merged = os.path.join(scratch, 'merged')
+      known = os.path.join(scratch, 'known')
+      os.mkdir(merged)
+      os.mkdir(known)
       for folder in folders:
         for name in os.listdir(folder):
-          shutil.copy(os.path.join(folder, name), merged)
-      before = set(os.listdir(merged))
+          shutil.copy(os.path.join(folder, name),
+                      known if _is_found(name) else merged)
+      named = set(os.listdir(merged))
+      before = set(os.listdir(known))
       code = subprocess.run(
-          [os.path.join(_binaries(), _path(label)), '-merge=1', '-timeout=%d' % _HANG,
-           '-max_len=%d' % _MOST_BYTES, merged, _found_folder(label, output)],
+          [os.path.join(_binaries(), _path(label)), '-merge=1', '-use_counters=0',
+           '-timeout=%d' % _HANG, '-max_len=%d' % _MOST_BYTES, merged, known,
+           _found_folder(label, output)],
           cwd=bazel.ROOT, check=False, stdout=subprocess.DEVNULL,
           stderr=subprocess.DEVNULL).returncode
       if code or not folders:
         print('fuzz: %s: not minimized, exit code %d' % (label, code))
         good = False
         continue
-      new = sorted(set(os.listdir(merged)) - before)
+      chosen = sorted(set(os.listdir(merged)) - named)
       # The small ones first: they say more for less.
-      new.sort(key=lambda name: os.path.getsize(os.path.join(merged, name)))
-      kept = new[:max(0, _MOST_INPUTS - len(before))]
-      for name in kept:
+      chosen.sort(key=lambda name: os.path.getsize(os.path.join(merged, name)))
+      kept = chosen[:max(0, _MOST_INPUTS - len(named))]
+      for folder in folders:
+        for name in before.intersection(os.listdir(folder)).difference(kept):
+          os.unlink(os.path.join(folder, name))
+      for name in set(kept) - before:
         shutil.copy(os.path.join(merged, name), folders[0])
-      print('fuzz: %s: %d new inputs, %d of them kept' % (label, len(new),
-                                                         len(kept)))
+      print('fuzz: %s: %d found inputs of %d kept, %d of them new' % (
+          label, len(kept), len(chosen), len(set(kept) - before)))
   return good
 
 
@@ -200,7 +217,7 @@ def main():
   parser.add_argument('--record', action='store_true',
                       help='add what was done to docs/fuzzing.md')
   parser.add_argument('--minimize', action='store_true',
-                      help='then add inputs to the corpora of the tree')
+                      help='then choose inputs for the corpora of the tree')
   parser.add_argument('target', nargs='*', help='labels; all if left out')
   arguments = parser.parse_args()
   output = os.path.abspath(
