@@ -70,6 +70,7 @@ void Machine::Start() {
 
 absl::Status Machine::Reset() {
   const absl::Status status = bridge_->ResetAll();
+  if (threads_.empty()) return status;  // nobody would take a turn
   // DMA is off, but a copy that had begun goes on.
   std::vector<std::future<void>> turns;
   for (const auto& loop : loops_) {
@@ -77,7 +78,7 @@ absl::Status Machine::Reset() {
     turns.push_back(turn.get_future());
     loop->Post([turn = std::move(turn)]() mutable { turn.set_value(); });
   }
-  if (threads_.empty()) return status;
+  // Ready, too, when a loop that has stopped dropped it.
   for (std::future<void>& turn : turns) turn.wait();
   return status;
 }
