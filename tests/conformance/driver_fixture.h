@@ -10,33 +10,19 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "guest/driver/any_virtqueue.h"
-#include "guest/driver/bus.h"
 #include "guest/driver/rng.h"
-#include "guest/driver/spsc_fifo.h"
-#include "guest/driver/testing/driver_judge.h"
 #include "guest/driver/testing/fake_device.h"
 #include "guest/driver/testing/fake_platform.h"
+#include "guest/driver/testing/virtio_device_fixture.h"
 #include "guest/driver/virtio_device.h"
 
 namespace vmsg::guest {
 
 constexpr uint64_t FeatureBit(uint32_t bit) { return uint64_t{1} << bit; }
 
-class DriverFixture : public testing::Test {
+class DriverFixture : public VirtioDeviceTest {
  protected:
   static constexpr uint16_t kDev = 5;
-  static constexpr uint64_t kTimeoutNs = 20'000'000;
-
-  DriverFixture()
-      : fake_(&platform_),
-        fifo_(fake_.window()),
-        bus_(&platform_, &fifo_,
-             {.doorbell_address = FakeDevice::kDoorbell,
-              .interrupt = FakeDevice::kInterrupt,
-              .timeout_ns = kTimeoutNs}) {
-    EXPECT_TRUE(fifo_.Attach());
-  }
 
   void Probe() { ASSERT_EQ(device_.Probe(&bus_, kDev), Error::kNone); }
   void Negotiate(const Features& supported = {}) {
@@ -66,13 +52,6 @@ class DriverFixture : public testing::Test {
     return id < 0 ? fake_.received()
                   : fake_.received_of(false, static_cast<uint8_t>(id));
   }
-  std::vector<uint64_t> SentIds() const {
-    std::vector<uint64_t> ids;
-    for (const MessageBytes& message : fake_.received()) {
-      ids.push_back(Field(message, 1, 1));
-    }
-    return ids;
-  }
   // One of everything a driver does, all of which succeeds.
   void DoEverything() {
     fake_.offered = FeatureBit(32) | FeatureBit(40);
@@ -92,14 +71,6 @@ class DriverFixture : public testing::Test {
     ASSERT_EQ(device_.ReadStatus(&status), Error::kNone);
     ASSERT_EQ(device_.Reset(), Error::kNone);
   }
-
-  FakePlatform platform_;
-  FakeDevice fake_;
-  DriverJudge judge_{&fake_};
-  SpscFifo fifo_;
-  Bus bus_;
-  AnyVirtqueue queue_;
-  VirtioDevice device_;  // before the bus goes
 };
 
 }  // namespace vmsg::guest

@@ -212,7 +212,7 @@ TEST_F(DriverOperationConformance, DRV_RTVQ_1_QueueIsAddedAfterDriverOk) {
   AnyVirtqueue second;
   ASSERT_EQ(device_.SetUpQueue(1, 8, 0, platform_.dma_arena(), &second),
             Error::kNone);
-  const std::vector<uint64_t> ids = SentIds();
+  const std::vector<uint64_t> ids = Ids();
   EXPECT_EQ(
       std::vector<uint64_t>(ids.begin() + static_cast<long>(before), ids.end()),
       (std::vector<uint64_t>{0x09, 0x0A, 0x09}));

@@ -32,7 +32,7 @@ class DriverSetupConformance : public DriverFixture {
 
 TEST_F(DriverSetupConformance, DRV_INIT_1_InfoComesFirst) {
   Start();
-  EXPECT_EQ(SentIds().at(0), 0x02u);
+  EXPECT_EQ(Ids().at(0), 0x02u);
 }
 
 TEST_F(DriverSetupConformance, DRV_INIT_2_QueuesComeAfterFeaturesOk) {
@@ -51,7 +51,7 @@ TEST_F(DriverSetupConformance, DRV_INIT_3_QueueIsConfirmedByReadingItBack) {
   Negotiate();
   const size_t before = Sent().size();
   ASSERT_EQ(SetUpQueue(), Error::kNone);
-  const std::vector<uint64_t> ids = SentIds();
+  const std::vector<uint64_t> ids = Ids();
   EXPECT_EQ(std::vector<uint64_t>(ids.begin() + before, ids.end()),
             (std::vector<uint64_t>{0x09, 0x0A, 0x09}));
   // A device that took something else is not used.
@@ -261,7 +261,7 @@ TEST_F(DriverSetupConformance, DRV_VQ_4_ActiveQueueIsResetBeforeItIsChanged) {
   Start(Features::Of(kFeatureRingReset));
   const size_t before = Sent().size();
   ASSERT_EQ(SetUpQueue(4), Error::kNone);
-  const std::vector<uint64_t> ids = SentIds();
+  const std::vector<uint64_t> ids = Ids();
   EXPECT_EQ(std::vector<uint64_t>(ids.begin() + before, ids.end()),
             (std::vector<uint64_t>{0x09, 0x0B, 0x09, 0x0A, 0x09}));
 }

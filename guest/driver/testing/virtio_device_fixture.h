@@ -22,13 +22,15 @@ namespace vmsg::guest {
 
 class VirtioDeviceTest : public testing::Test {
  protected:
+  static constexpr uint64_t kTimeoutNs = 20'000'000;
+
   VirtioDeviceTest()
       : fake_(&platform_),
         fifo_(fake_.window()),
         bus_(&platform_, &fifo_,
              {.doorbell_address = FakeDevice::kDoorbell,
               .interrupt = FakeDevice::kInterrupt,
-              .timeout_ns = 20'000'000}) {
+              .timeout_ns = kTimeoutNs}) {
     EXPECT_TRUE(fifo_.Attach());
   }
 
