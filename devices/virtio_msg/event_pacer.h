@@ -68,6 +68,9 @@ class EventPacer {
     }
   }
   bool outstanding() const { return outstanding_.has_value(); }
+  // Something is owed, a PING or an announcement, though perhaps not yet to be
+  // sent. For the data path: mostly nothing is.
+  bool owes() const { return events_owed() || ping_owed_; }
 
   // --- The PING of DriverPing. ---
 

@@ -298,6 +298,7 @@ bool MessageBus::Impl::FlushAll() {
 
 bool MessageBus::Impl::FlushAnswers() {
   if (!outbox_.SendOwed()) return false;
+  if (work_slots_ == 0) return true;
   uint32_t left = std::exchange(work_slots_, 0);
   ForEachSlot(left, next_work_, [&](uint32_t n) {
     const bool pumped = slots_[n]->Pump(&outbox_);
@@ -312,7 +313,7 @@ bool MessageBus::Impl::FlushAnswers() {
 
 bool MessageBus::Impl::FlushAnnouncements() {
   // A driver that has not shown itself finds the devices when it enumerates.
-  if (!driver_seen_) return true;
+  if (!pacer_.owes() || !driver_seen_) return true;
   if (pacer_.ping_next() && !held_up()) return FlushPing();
   const std::optional<EventPacer::Announcement> next = pacer_.Next();
   if (!next.has_value()) return true;

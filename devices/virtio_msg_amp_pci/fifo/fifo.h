@@ -62,7 +62,6 @@ std::string_view FifoFaultName(FifoFault fault);
 // Shutdown(). No method blocks, allocates or makes a system call.
 class DeviceFifo {
  public:
-  DeviceFifo() = default;
   DeviceFifo(const DeviceFifo&) = delete;
   DeviceFifo& operator=(const DeviceFifo&) = delete;
   virtual ~DeviceFifo() = default;
@@ -130,8 +129,24 @@ class DeviceFifo {
   // window only. Threads: as ClearWindow().
   virtual void Shutdown() = 0;
 
-  virtual FifoState state() const = 0;
-  virtual FifoFault fault() const = 0;
+  FifoState state() const { return state_; }
+  // Why it is broken; kNone otherwise.
+  FifoFault fault() const { return fault_; }
+
+ protected:
+  explicit DeviceFifo(FifoState state) : state_(state) {}
+
+  // `fault` with kBroken only.
+  void Enter(FifoState state, FifoFault fault = FifoFault::kNone) {
+    state_ = state;
+    fault_ = fault;
+  }
+
+ private:
+  // Here, so that asking costs no virtual call: it is done several times a
+  // turn.
+  FifoState state_;
+  FifoFault fault_ = FifoFault::kNone;
 };
 
 // `window` is the FIFO's kFifoWindowBytes of BAR 1, 64-byte aligned; borrowed,

@@ -32,7 +32,8 @@ std::array<std::byte, kShmemHeaderBytes> HeaderWithoutMagic(
 }  // namespace
 
 ShmemFifo::ShmemFifo(std::byte* window, const ShmemPlacement& placement)
-    : region_(window + kShmemRegion),
+    : DeviceFifo(FifoState::kWaiting),
+      region_(window + kShmemRegion),
       placement_(placement),
       own_(region_ + placement.dev_head),
       peer_(region_ + placement.drv_head),
@@ -51,29 +52,29 @@ ShmemFifo::ShmemFifo(std::byte* window, const ShmemPlacement& placement)
 
 bool ShmemFifo::Send(std::span<const std::byte> message) {
   VMSG_CHECK(message.size() <= kShmemElementBytes);
-  if (state_ != FifoState::kRunning) return false;
+  if (state() != FifoState::kRunning) return false;
   if (device_queue_.Push(message)) return true;
   return NoteFault(device_queue_.fault());
 }
 
 bool ShmemFifo::HasRoom() {
-  if (state_ != FifoState::kRunning) return false;
+  if (state() != FifoState::kRunning) return false;
   if (device_queue_.HasRoom()) return true;
   return NoteFault(device_queue_.fault());
 }
 
 bool ShmemFifo::HasUnread() {
-  if (state_ != FifoState::kRunning) return false;
+  if (state() != FifoState::kRunning) return false;
   const bool drained = device_queue_.Drained();
   NoteFault(device_queue_.fault());
-  return fault_ == FifoFault::kNone && !drained;
+  return state() == FifoState::kRunning && !drained;
 }
 
 // --- The handshake. ---
 
 bool ShmemFifo::Poll() {
   const Peer peer = LookAtPeer();
-  if (state_ == FifoState::kBroken) {
+  if (state() == FifoState::kBroken) {
     return !break_shown_ || peer == Peer::kInit || peer == Peer::kReady;
   }
   // Acquire: who finds it changed by ClearWindow() or DriverLeft() finds out
@@ -101,7 +102,7 @@ bool ShmemFifo::Poll() {
 
 bool ShmemFifo::Step() {
   const Peer peer = LookAtPeer();
-  if (state_ == FifoState::kBroken) {
+  if (state() == FifoState::kBroken) {
     // In a step of its own, so that whoever asks in between sees BROKEN.
     const bool over =
         break_shown_ && (peer == Peer::kInit || peer == Peer::kReady);
@@ -118,7 +119,7 @@ bool ShmemFifo::Step() {
   Show(next);
   if (next == ShmemState::kRun) {
     peer_ran_ = peer == Peer::kRun;
-    state_ = FifoState::kRunning;
+    Enter(FifoState::kRunning);
   }
   return driver_left;
 }
@@ -198,8 +199,7 @@ void ShmemFifo::ClearWindow() {
 void ShmemFifo::Restart() {
   driver_queue_.Restart();
   device_queue_.Restart();
-  fault_ = FifoFault::kNone;
-  state_ = FifoState::kWaiting;
+  Enter(FifoState::kWaiting);
   own_state_ = ShmemState::kInit;
   peer_ran_ = break_shown_ = false;
 }
@@ -218,9 +218,8 @@ void ShmemFifo::Shutdown() {
 }
 
 void ShmemFifo::Break(FifoFault fault) {
-  if (state_ == FifoState::kBroken) return;
-  fault_ = fault;
-  state_ = FifoState::kBroken;
+  if (state() == FifoState::kBroken) return;
+  Enter(FifoState::kBroken, fault);
   break_shown_ = false;
   driver_queue_.Stop(fault);
   device_queue_.Stop(fault);

@@ -60,7 +60,7 @@ class ShmemFifo final : public DeviceFifo {
   ShmemFifo(std::byte* window, const ShmemPlacement& placement);
 
   bool Receive(Packet* packet) override {
-    if (state_ != FifoState::kRunning) return false;
+    if (state() != FifoState::kRunning) return false;
     if (driver_queue_.Pop(packet)) return true;
     return NoteFault(driver_queue_.fault());
   }
@@ -78,8 +78,6 @@ class ShmemFifo final : public DeviceFifo {
   uint32_t DriverLeft() override;
   void DropDriver(uint32_t mark) override;
   void Shutdown() override;
-  FifoState state() const override { return state_; }
-  FifoFault fault() const override { return fault_; }
 
  private:
   enum class Peer : uint8_t {
@@ -107,11 +105,9 @@ class ShmemFifo final : public DeviceFifo {
   const ShmemPlacement placement_;
   std::byte* const own_;
   std::byte* const peer_;
-  FifoState state_ = FifoState::kWaiting;
   ShmemState own_state_ = ShmemState::kInit;  // what the window shows
   bool peer_ran_ = false;                     // since we are in RUN
   bool break_shown_ = false;                  // in the window, by INIT
-  FifoFault fault_ = FifoFault::kNone;
   PacketConsumer<ShmemPlace> driver_queue_;
   PacketProducer<ShmemPlace> device_queue_;
 };

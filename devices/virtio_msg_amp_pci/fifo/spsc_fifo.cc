@@ -9,8 +9,10 @@
 #include "vmm/memory/shared_copy.h"
 
 namespace vmsg::amp {
+
 SpscFifo::SpscFifo(std::byte* window)
-    : window_(window),
+    : DeviceFifo(FifoState::kRunning),
+      window_(window),
       driver_queue_({.page = window + kSpscDriverQueue}),
       device_queue_({.page = window + kSpscDeviceQueue}) {
   VMSG_CHECK(reinterpret_cast<uintptr_t>(window) % 64 == 0);
@@ -31,7 +33,7 @@ bool SpscFifo::HasRoom() {
 bool SpscFifo::HasUnread() {
   const bool drained = device_queue_.Drained();
   NoteFault(device_queue_.fault());
-  return fault_ == FifoFault::kNone && !drained;
+  return state() == FifoState::kRunning && !drained;
 }
 
 bool SpscFifo::Poll() {
@@ -63,7 +65,7 @@ void SpscFifo::ClearWindow() {
 void SpscFifo::Restart() {
   driver_queue_.Restart();
   device_queue_.Restart();
-  fault_ = FifoFault::kNone;
+  Enter(FifoState::kRunning);
 }
 
 uint32_t SpscFifo::DriverLeft() {
@@ -77,8 +79,8 @@ void SpscFifo::DropDriver(uint32_t mark) {
 }
 
 void SpscFifo::Break(FifoFault fault) {
-  if (fault_ != FifoFault::kNone) return;
-  fault_ = fault;
+  if (state() == FifoState::kBroken) return;
+  Enter(FifoState::kBroken, fault);
   driver_queue_.Stop(fault);
   device_queue_.Stop(fault);
 }

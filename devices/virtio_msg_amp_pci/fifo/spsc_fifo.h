@@ -43,11 +43,6 @@ class SpscFifo final : public DeviceFifo {
   uint32_t DriverLeft() override;
   void DropDriver(uint32_t mark) override;
   void Shutdown() override {}
-  FifoState state() const override {
-    return fault_ == FifoFault::kNone ? FifoState::kRunning
-                                      : FifoState::kBroken;
-  }
-  FifoFault fault() const override { return fault_; }
 
  private:
   // Always false, for callers that have just failed.
@@ -60,7 +55,6 @@ class SpscFifo final : public DeviceFifo {
   std::byte* const window_;
   SpscConsumer driver_queue_;
   SpscProducer device_queue_;
-  FifoFault fault_ = FifoFault::kNone;
 };
 
 }  // namespace vmsg::amp
