@@ -177,7 +177,11 @@ class VirtioDevice {
   // no guest task waits for ever.
   virtual void FailRequests() = 0;
 
-  // Forgets queues, features and pending work. In INACTIVE too.
+  // Forgets queues, features, pending work and what the driver has written to
+  // the configuration: it holds its initial content when `done` runs. If that
+  // changes it, NotifyConfigChanged() tells so: the next driver may know the
+  // generation count of before. In INACTIVE too.
+  // Source: virtio-msg-messages, O-27.
   virtual void Reset(Completion done) = 0;
 
   // Ends everything and lets go of the host's resources. After `done` the

@@ -178,6 +178,8 @@ TEST(DeviceSetupConformance, DEV_STATUS_1_StatusZeroForgetsTheSetUp) {
   BusHarness harness;
   DummyDevice* const device = harness.PlugDummy(kDev);
   harness.Start(kDev, 2);
+  const uint32_t before = harness.Ask(GetConfigRequest(kDev, 4, 1)).u32(0);
+  ASSERT_EQ(harness.Ask(SetConfigRequest(kDev, before, 4, {0x11})).u32(8), 1u);
   EXPECT_EQ(harness.Ask(SetStatusRequest(kDev, 0)).u32(0), 0u);
   EXPECT_EQ(device->state(), DummyDevice::State::kInactive);
   EXPECT_EQ(harness.Status(kDev), 0u);
@@ -186,6 +188,10 @@ TEST(DeviceSetupConformance, DEV_STATUS_1_StatusZeroForgetsTheSetUp) {
     EXPECT_EQ(queue.u32(8), 0u);
     EXPECT_EQ(queue.u64(16) | queue.u64(24) | queue.u64(32), 0u);
   }
+  // What was written to the configuration, and who had seen it can tell.
+  const Received config = harness.Ask(GetConfigRequest(kDev, 4, 1));
+  EXPECT_EQ(config.u8(12), 0);
+  EXPECT_NE(config.u32(0), before);
   // The features, too: without VERSION_1 the next set-up is refused.
   harness.Ask(SetStatusRequest(kDev, 3));
   EXPECT_EQ(harness.Ask(SetStatusRequest(kDev, 11)).u32(0), 3u);

@@ -12,6 +12,7 @@ DummyDevice::DummyDevice(const DummyOptions& options, vmm::EventLoop* loop)
       limits_(options.num_queues, QueueLimits{options.max_queue_size}),
       loop_(loop),
       random_(options.seed),
+      initial_config_(options.config_size),
       config_(options.config_size),
       queues_(options.num_queues),
       jobs_(options.max_in_flight),
@@ -56,6 +57,7 @@ void DummyDevice::ChangeConfig(uint32_t offset,
   VMSG_CHECK(offset <= config_.size() &&
              data.size() <= config_.size() - offset);
   std::copy(data.begin(), data.end(), config_.begin() + offset);
+  std::copy(data.begin(), data.end(), initial_config_.begin() + offset);
   if (config_notifier_ != nullptr) {
     config_notifier_->NotifyConfigChanged(offset,
                                           static_cast<uint32_t>(data.size()));
@@ -220,12 +222,22 @@ void DummyDevice::Reset(Completion done) {
   VMSG_CHECK(state_ != State::kRemoving && state_ != State::kRemoved);
   ++stats_.resets;
   for (uint16_t i = 0; i < queues_.size(); ++i) ForgetQueue(i);
+  RestoreConfig();
   if (thread_ != nullptr) thread_->Drain();
   context_ = {};
   failing_ = false;
   broken_ = false;
   transition_.Begin(std::move(done));
   StartTransition(State::kResetting);
+}
+
+void DummyDevice::RestoreConfig() {
+  if (config_ == initial_config_) return;
+  config_ = initial_config_;
+  if (config_notifier_ != nullptr) {
+    config_notifier_->NotifyConfigChanged(
+        kReadOnlyConfigBytes, options_.config_size - kReadOnlyConfigBytes);
+  }
 }
 
 void DummyDevice::Remove(Completion done) {
@@ -243,15 +255,20 @@ void DummyDevice::Remove(Completion done) {
 
 SavedState DummyDevice::Save() const {
   VMSG_CHECK(state_ == State::kQuiesced || state_ == State::kInactive);
-  return {.version = kStateVersion, .bytes = config_};
+  SavedState state{.version = kStateVersion, .bytes = config_};
+  state.bytes.insert(state.bytes.end(), initial_config_.begin(),
+                     initial_config_.end());
+  return state;
 }
 
 absl::Status DummyDevice::Restore(const SavedState& state) {
   VMSG_CHECK(state_ == State::kQuiesced || state_ == State::kInactive);
-  if (state.version != kStateVersion || state.bytes.size() != config_.size()) {
+  const size_t size = config_.size();
+  if (state.version != kStateVersion || state.bytes.size() != 2 * size) {
     return absl::InvalidArgumentError("not a state of this dummy device");
   }
-  config_ = state.bytes;
+  std::copy_n(state.bytes.begin(), size, config_.begin());
+  std::copy_n(state.bytes.begin() + size, size, initial_config_.begin());
   return absl::OkStatus();
 }
 

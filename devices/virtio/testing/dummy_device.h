@@ -97,7 +97,8 @@ class DummyDevice final : public VirtioDevice {
   void FailNextActivation(absl::Status error);
   // Transitions do not end until released, whatever their delay.
   void HoldTransitions(bool hold);
-  // Changes the configuration as the device itself would.
+  // Changes the configuration as the device itself would; what it is after a
+  // reset, too.
   void ChangeConfig(uint32_t offset, std::span<const std::byte> data);
   // Breaks: asks for a reset and stops working.
   void Break(std::string_view reason);
@@ -165,6 +166,7 @@ class DummyDevice final : public VirtioDevice {
   void Notify(uint16_t index);
   void BreakOnFault(uint16_t index);
   void ForgetQueue(uint16_t index);
+  void RestoreConfig();
   void StartTransition(State state);
   void TransitionTimeUp();
   void MaybeEndTransition();
@@ -173,6 +175,7 @@ class DummyDevice final : public VirtioDevice {
   const std::vector<QueueLimits> limits_;
   vmm::EventLoop* const loop_;
   std::mt19937_64 random_;
+  std::vector<std::byte> initial_config_;  // without what the driver wrote
   std::vector<std::byte> config_;
   DriverNotifier* config_notifier_ = nullptr;
 

@@ -355,6 +355,26 @@ TEST_F(DummyDeviceTest, FeaturesWithoutARequiredOneAreNotAccepted) {
   EXPECT_FALSE(device_->AcceptFeatures({kFeatureEventIdx}));
 }
 
+TEST_F(DummyDeviceTest, ResetTakesBackWhatTheDriverWrote) {
+  int resets = 0;
+  device_->ChangeConfig(8, CountingBytes(1, 9));
+  device_->WriteConfig(4, CountingBytes(5, 1));
+  device_->Reset(CountTo(&resets));
+  Settle();
+  std::vector<std::byte> config(16);
+  device_->ReadConfig(0, config);
+  std::vector<std::byte> expected(16);
+  expected[8] = std::byte{9};
+  EXPECT_EQ(config, expected);
+  ASSERT_EQ(notifier_.config_changes().size(), 2u);
+  EXPECT_EQ(notifier_.config_changes()[1].offset, 4u);
+  EXPECT_EQ(notifier_.config_changes()[1].length, 12u);
+  // Nothing to take back, nothing to tell.
+  device_->Reset(CountTo(&resets));
+  Settle();
+  EXPECT_EQ(notifier_.config_changes().size(), 2u);
+}
+
 TEST_F(DummyDeviceTest, SavedStateIsRestored) {
   device_->WriteConfig(4, CountingBytes(4, 1));
   const SavedState state = device_->Save();

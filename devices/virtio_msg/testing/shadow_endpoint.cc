@@ -133,6 +133,12 @@ Bytes ShadowEndpoint::SetStatus(uint32_t status, bool activation_fails,
     status_ = 0;
     acked_.clear();
     queues_.assign(kNumQueues, {});
+    if (config_ != initial_config_) {
+      config_ = initial_config_;
+      ++generation_;
+      *event = ConfigEvent(kReadOnlyConfigBytes,
+                           std::span(config_).subspan(kReadOnlyConfigBytes));
+    }
     return Status();
   }
   const bool activates = WouldActivate(status);
@@ -201,7 +207,13 @@ Bytes ShadowEndpoint::GetShm(uint32_t index) const {
 Bytes ShadowEndpoint::ChangeConfig(uint32_t offset,
                                    std::span<const std::byte> data) {
   std::copy(data.begin(), data.end(), config_.begin() + offset);
+  std::copy(data.begin(), data.end(), initial_config_.begin() + offset);
   ++generation_;
+  return ConfigEvent(offset, data);
+}
+
+Bytes ShadowEndpoint::ConfigEvent(uint32_t offset,
+                                  std::span<const std::byte> data) const {
   return Append(Payload()
                     .U32(status_)
                     .U32(generation_)

@@ -45,8 +45,8 @@ class ShadowEndpoint {
   Bytes SetConfig(uint32_t generation, uint32_t offset,
                   std::span<const std::byte> data);
   Bytes Status() const { return Payload().U32(status_).bytes(); }
-  // Also the event when the activation fails, which is what
-  // `activation_fails` says.
+  // Also the event: when the activation fails, which is what
+  // `activation_fails` says, or when a reset changes the configuration.
   Bytes SetStatus(uint32_t status, bool activation_fails,
                   std::optional<Bytes>* event);
   // Whether this write makes the device start.
@@ -76,11 +76,14 @@ class ShadowEndpoint {
   bool acked(uint32_t bit) const { return acked_.contains(bit); }
   bool FeaturesAcceptable() const;
   Bytes StatusEvent() const;
+  Bytes ConfigEvent(uint32_t offset, std::span<const std::byte> data) const;
   static bool InMemory(uint64_t address, uint64_t length, uint64_t alignment);
 
   uint32_t status_ = 0;
   uint32_t generation_ = 0;
   std::set<uint64_t> acked_;  // bits; those of any block
+  // Without what the driver wrote.
+  std::vector<std::byte> initial_config_ = std::vector<std::byte>(kConfigSize);
   std::vector<std::byte> config_ = std::vector<std::byte>(kConfigSize);
   std::vector<Queue> queues_ = std::vector<Queue>(kNumQueues);
 };
