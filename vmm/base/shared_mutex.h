@@ -7,13 +7,15 @@
 
 #include "absl/base/thread_annotations.h"
 #include "vmm/base/check.h"
+#include "vmm/base/mutex.h"
 
 namespace vmsg::vmm {
 
 // Who wants it alone goes first: those who share it, again and again, can't
-// keep him out, which std::shared_mutex does not promise. Hence not recursive
-// for those who share it either: a second LockShared() of a thread could wait
-// for him, and he for the first.
+// keep him out, which std::shared_mutex does not promise. Nor can several who
+// want it alone keep out those who share: between two of them these have their
+// turn. Not recursive, for those who share it either: a second LockShared() of
+// a thread could wait for one who wants it alone, and he for the first.
 class ABSL_LOCKABLE SharedMutex {
  public:
   SharedMutex() {
@@ -29,16 +31,23 @@ class ABSL_LOCKABLE SharedMutex {
   SharedMutex& operator=(const SharedMutex&) = delete;
   ~SharedMutex() { pthread_rwlock_destroy(&lock_); }
 
-  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    one_.Lock();
     VMSG_CHECK(pthread_rwlock_wrlock(&lock_) == 0);
   }
-  void Unlock() ABSL_UNLOCK_FUNCTION() { pthread_rwlock_unlock(&lock_); }
+  void Unlock() ABSL_UNLOCK_FUNCTION() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    pthread_rwlock_unlock(&lock_);
+    one_.Unlock();
+  }
   void LockShared() ABSL_SHARED_LOCK_FUNCTION() {
     VMSG_CHECK(pthread_rwlock_rdlock(&lock_) == 0);
   }
   void UnlockShared() ABSL_UNLOCK_FUNCTION() { pthread_rwlock_unlock(&lock_); }
 
  private:
+  // One at a time asks for lock_ alone: glibc hands it from one to the next
+  // that waits, past all who share.
+  Mutex one_;
   pthread_rwlock_t lock_;
 };
 

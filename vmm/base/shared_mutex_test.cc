@@ -86,5 +86,32 @@ TEST(SharedMutexTest, WriterThatWaitsKeepsNewReadersOut) {
   EXPECT_EQ(guarded.a, 1);
 }
 
+// Else some virtual processors that change a table could stop the device loop
+// that looks into it.
+TEST(SharedMutexTest, WritersThatComeAgainAndAgainLetReadersIn) {
+  Guarded guarded;
+  std::atomic<bool> stop{false};
+  std::atomic<int> turns{0};
+  std::vector<std::thread> writers;
+  for (int i = 0; i < 4; ++i) {
+    writers.emplace_back([&] {
+      while (!stop.load()) {
+        ++turns;
+        ExclusiveLock lock(&guarded.mutex);
+        // So that the others are waiting already.
+        for (int step = 0; step < 5; ++step) std::this_thread::yield();
+        guarded.a = guarded.b = guarded.a + 1;
+      }
+    });
+  }
+  while (turns.load() < 20) std::this_thread::yield();
+  for (int i = 0; i < 20; ++i) {
+    SharedLock lock(&guarded.mutex);
+    EXPECT_EQ(guarded.a, guarded.b);
+  }
+  stop.store(true);
+  for (std::thread& writer : writers) writer.join();
+}
+
 }  // namespace
 }  // namespace vmsg::vmm
