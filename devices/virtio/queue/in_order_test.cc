@@ -14,6 +14,7 @@
 
 #include "devices/virtio/queue/virtqueue.h"
 #include "devices/virtio/queue/virtqueue_fixture.h"
+#include "devices/virtio/queue/virtqueue_layout.h"
 #include "devices/virtio/testing/test_memory.h"
 
 namespace vmsg::virtio {
@@ -40,6 +41,51 @@ INSTANTIATE_TEST_SUITE_P(Rings, InOrderTest,
                          ::testing::Values(Ring{.packed = false},
                                            Ring{.packed = true}),
                          RingName);
+
+class InOrderEventTest : public InOrderTest {
+ protected:
+  // The driver wants to hear of the chain with this number.
+  void SetEvent(uint16_t number) {
+    if (packed()) {
+      packed_driver().SetEvent(
+          PackedCursor{.slot = number, .wrap = true}.Encode(), kEventDesc);
+    } else {
+      split_driver().SetUsedEvent(number);
+    }
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Rings, InOrderEventTest,
+    ::testing::Values(Ring{.packed = false, .event_idx = true},
+                      Ring{.packed = true, .event_idx = true}),
+    RingName);
+
+TEST_P(InOrderEventTest, EventAmongChainsThatWaitedIsNoticed) {
+  for (const uint16_t event : {uint16_t{0}, uint16_t{1}, uint16_t{2}}) {
+    Start({kFeatureInOrder});
+    SetEvent(event);
+    std::vector<DescriptorChain> chains = Take(4);
+    queue_->Complete(std::move(chains[2]), 0);
+    queue_->Complete(std::move(chains[1]), 0);
+    EXPECT_FALSE(queue_->ShouldNotify());
+    queue_->Complete(std::move(chains[0]), 0);
+    EXPECT_TRUE(queue_->ShouldNotify()) << event;
+    queue_->Complete(std::move(chains[3]), 0);
+    EXPECT_FALSE(queue_->ShouldNotify()) << event;
+  }
+}
+
+TEST_P(InOrderEventTest, EventBehindChainsThatWaitedIsNotYetDue) {
+  SetEvent(3);
+  std::vector<DescriptorChain> chains = Take(4);
+  queue_->Complete(std::move(chains[1]), 0);
+  queue_->Complete(std::move(chains[2]), 0);
+  queue_->Complete(std::move(chains[0]), 0);
+  EXPECT_FALSE(queue_->ShouldNotify());
+  queue_->Complete(std::move(chains[3]), 0);
+  EXPECT_TRUE(queue_->ShouldNotify());
+}
 
 TEST_P(InOrderTest, ChainCompletedEarlyWaitsForThoseBeforeIt) {
   std::vector<DescriptorChain> chains = Take(3);

@@ -11,10 +11,10 @@ constexpr uint32_t kNotWritten = UINT32_MAX;
 
 PackedVirtqueue::PackedVirtqueue(uint16_t index, const QueueConfig& config,
                                  const Features& features, vmm::DmaSpace* dma,
-                                 PackedCursor avail, PackedCursor used)
+                                 PackedCursor start)
     : VirtqueueBase(index, config, features, dma),
-      avail_(avail),
-      used_(used),
+      avail_(start),
+      used_(start),
       event_flags_(kNotWritten) {}
 
 bool PackedVirtqueue::LoadFlags(std::memory_order order, uint16_t* flags) {
@@ -150,12 +150,13 @@ bool PackedVirtqueue::Publish(const UsedChain& used) {
 // notified: that costs nobody else anything, and a notification that is lost
 // may cost it all.
 bool PackedVirtqueue::ShouldNotify() {
-  if (broken() || unannounced_ == 0) return false;
+  if (unannounced_ == 0) return false;
   const uint64_t unannounced = std::exchange(unannounced_, 0);
   uint16_t flags = 0;
-  if (!RingAccess(dma_->Load16(At(driver_, kEventFlags),
+  if (broken() ||
+      !RingAccess(dma_->Load16(At(driver_, kEventFlags),
                                std::memory_order_seq_cst, &flags))) {
-    return false;
+    return true;
   }
   flags &= kEventFlagsMask;
   if (flags != kEventDesc || !event_idx_) return flags != kEventDisable;
@@ -163,7 +164,7 @@ bool PackedVirtqueue::ShouldNotify() {
   uint16_t word = 0;
   if (!RingAccess(dma_->Load16(At(driver_, kEventPosition),
                                std::memory_order_seq_cst, &word))) {
-    return false;
+    return true;
   }
   const PackedCursor event = PackedCursor::Decode(word);
   if (event.slot >= size_) return true;

@@ -24,7 +24,7 @@ class PackedVirtqueue final : public VirtqueueBase {
   // size.
   PackedVirtqueue(uint16_t index, const QueueConfig& config,
                   const Features& features, vmm::DmaSpace* dma,
-                  PackedCursor avail, PackedCursor used);
+                  PackedCursor start);
 
   PopResult Pop(DescriptorChain* chain) override;
   void Complete(DescriptorChain chain, uint32_t written) override;

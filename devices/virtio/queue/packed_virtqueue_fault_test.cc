@@ -52,6 +52,7 @@ TEST_P(PackedQueueFaultTest, ChainAcrossTheEndNeedsTheOtherWrapCounterThere) {
     packed_driver().Publish({kBuffer.value, 4});
     queue_->Complete(Pop(), 0);
   }
+  EXPECT_TRUE(queue_->ShouldNotify());
   // The last place leads to the first; which is available as in this turn.
   packed_driver().WriteDescriptor(0, {kBuffer.value, 4, 0, kDescFlagAvail});
   packed_driver().Publish({kBuffer.value, 4, 0, kDescFlagNext});

@@ -90,8 +90,10 @@ TEST_P(PackedQueueTest, ChainOfSeveralIsOneUsedDescriptorAndPassesTheOthers) {
 
 TEST_P(PackedQueueTest, PositionOutsideTheRingIsRefused) {
   const auto slot = static_cast<uint16_t>(size());
+  // At the last one chains would be owed.
   for (const Virtqueue::Position& position :
-       {Virtqueue::Position{slot, 0}, Virtqueue::Position{0, slot}}) {
+       {Virtqueue::Position{slot, slot}, Virtqueue::Position{slot, 0},
+        Virtqueue::Position{0, slot}, Virtqueue::Position{0, 0x8000}}) {
     EXPECT_EQ(CreateVirtqueue(0, driver_->config(), size(),
                               {kFeatureVersion1, kFeatureRingPacked},
                               memory_.dma(), position)

@@ -127,12 +127,14 @@ bool SplitVirtqueue::Publish(const UsedChain& used) {
 // order of sequentially consistent accesses: once a batch, and ThreadSanitizer
 // understands it, which is not true of a fence.
 bool SplitVirtqueue::ShouldNotify() {
-  if (broken() || unannounced_ == 0) return false;
+  if (unannounced_ == 0) return false;
   const uint64_t unannounced = std::exchange(unannounced_, 0);
-  if (!StoreUsed(kUsedIdx, next_used_, std::memory_order_seq_cst)) return false;
+  if (broken() || !StoreUsed(kUsedIdx, next_used_, std::memory_order_seq_cst)) {
+    return true;
+  }
   uint16_t word = 0;
   const uint64_t offset = event_idx_ ? UsedEventOffset(size_) : kAvailFlags;
-  if (!LoadAvail(offset, std::memory_order_seq_cst, &word)) return false;
+  if (!LoadAvail(offset, std::memory_order_seq_cst, &word)) return true;
   if (!event_idx_) return (word & kAvailFlagNoInterrupt) == 0;
   // virtio 1.2, 2.7.7.2: when the entry with index used_event is among those
   // written since. With 65536 or more of them it is, wherever it points.

@@ -34,6 +34,12 @@ TEST(SplitQueueRaceTest, NoKickOrInterruptIsLostWithFlags) {
                                      {kFeatureVersion1, kFeatureIndirectDesc});
 }
 
+TEST(SplitQueueRaceTest, NoKickOrInterruptIsLostInOrder) {
+  Features features = kFeatures;
+  features.Set(kFeatureInOrder);
+  EchoAcrossThreads<FakeDriverQueue>(kSize, features);
+}
+
 TEST(SplitQueueRaceTest, WriterThatScribblesOverRingsHarmsNobodyElse) {
   const auto scribble = [](vmm::DmaSpace* guest, const FakeDriverQueue& driver,
                            std::mt19937_64* generator) {

@@ -40,15 +40,28 @@ vmm::DmaResult ForEachPiece(std::span<const Segment> segments, uint64_t offset,
   return vmm::DmaResult::kOk;
 }
 
+// What the device does with an area.
+enum class Use { kRead, kWrite, kReadAndWrite };
+
+// Behind a translator memory may be writable and not readable.
+vmm::DmaResult CheckUse(vmm::GuestRange range, Use use, vmm::DmaSpace* dma) {
+  if (use != Use::kWrite) {
+    const vmm::DmaResult result = dma->Check(range, /*writable=*/false);
+    if (result != vmm::DmaResult::kOk || use == Use::kRead) return result;
+  }
+  return dma->Check(range, /*writable=*/true);
+}
+
 absl::Status CheckArea(std::string_view name, vmm::GuestAddress start,
-                       uint64_t bytes, uint64_t align, vmm::DmaSpace* dma) {
+                       uint64_t bytes, uint64_t align, Use use,
+                       vmm::DmaSpace* dma) {
   const auto refuse = [&](std::string_view why) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%s area [%#x,+%#x) %s", std::string(name), start.value,
                         bytes, std::string(why)));
   };
   if (start.value % align != 0) return refuse("is not aligned");
-  switch (dma->Check({start, bytes}, /*writable=*/true)) {
+  switch (CheckUse({start, bytes}, use, dma)) {
     case vmm::DmaResult::kOk:
       return absl::OkStatus();
     case vmm::DmaResult::kOutside:
@@ -159,14 +172,16 @@ absl::Status CheckQueueConfig(const QueueConfig& config, uint32_t max_size,
       packed ? kPackedEventBytes : SplitDeviceBytes(config.size);
   absl::Status status =
       CheckArea("descriptor", config.desc, kDescriptorBytes * config.size,
-                kDescAlign, dma);
+                kDescAlign, packed ? Use::kReadAndWrite : Use::kRead, dma);
   if (status.ok()) {
     status = CheckArea("driver", config.driver, driver_bytes,
-                       packed ? kPackedEventAlign : kSplitDriverAlign, dma);
+                       packed ? kPackedEventAlign : kSplitDriverAlign,
+                       Use::kRead, dma);
   }
   if (status.ok()) {
     status = CheckArea("device", config.device, device_bytes,
-                       packed ? kPackedEventAlign : kSplitDeviceAlign, dma);
+                       packed ? kPackedEventAlign : kSplitDeviceAlign,
+                       Use::kWrite, dma);
   }
   return status;
 }
@@ -179,24 +194,25 @@ absl::StatusOr<std::unique_ptr<Virtqueue>> CreateVirtqueue(
       !status.ok()) {
     return status;
   }
+  if (position.has_value() && position->next_avail != position->next_used) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("positions %u and %u differ: chains are owed",
+                        position->next_avail, position->next_used));
+  }
   if (!features.Has(kFeatureRingPacked)) {
     return std::make_unique<SplitVirtqueue>(
         index, config, features, dma, position.value_or(Virtqueue::Position{}));
   }
-  // Both wrap counters are 1 at first. Source: virtio 1.2, 2.8.1.
-  PackedCursor avail;
-  PackedCursor used;
+  // The wrap counter is 1 at first. Source: virtio 1.2, 2.8.1.
+  PackedCursor start;
   if (position.has_value()) {
-    avail = PackedCursor::Decode(position->next_avail);
-    used = PackedCursor::Decode(position->next_used);
-    if (avail.slot >= config.size || used.slot >= config.size) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("positions %u and %u are not both in a queue of %u",
-                          avail.slot, used.slot, config.size));
+    start = PackedCursor::Decode(position->next_avail);
+    if (start.slot >= config.size) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "position %u is not in a queue of %u", start.slot, config.size));
     }
   }
-  return std::make_unique<PackedVirtqueue>(index, config, features, dma, avail,
-                                           used);
+  return std::make_unique<PackedVirtqueue>(index, config, features, dma, start);
 }
 
 }  // namespace vmsg::virtio

@@ -117,8 +117,8 @@ class Virtqueue {
  public:
   // Bounds the memory that a guest can make a queue hold, since each of the
   // chains owed may be as long as the queue (virtio 1.2, 2.7.5.3.1): 16 MiB,
-  // and at most as much again in storage that is longer than its chain. A queue
-  // of at most 1024 can't reach it.
+  // and at most twice as much again in storage that is longer than its chain.
+  // A queue of at most 1024 can't reach it.
   static constexpr uint32_t kMaxOwedSegments = 1 << 20;
 
   enum class PopResult : uint8_t { kChain, kEmpty, kBroken };
@@ -146,9 +146,11 @@ class Virtqueue {
 
   // Whether the driver is to be notified of what has become visible to it since
   // the last call. Calling it records that it was asked: it gives false until
-  // something more is. Call it after each batch of Complete(). The memory
-  // barrier between publishing used entries and looking whether the driver
-  // wants to know is included. Source: virtio 1.2, 2.7.7.2 and 2.8.10.
+  // something more is. Call it after each batch of Complete(), and look at
+  // fault() then. What became visible before the queue broke is to be notified,
+  // since what the driver wants can't be read any more. The memory barrier
+  // between publishing used entries and looking whether the driver wants to
+  // know is included. Source: virtio 1.2, 2.7.7.2 and 2.8.10.
   virtual bool ShouldNotify() = 0;
 
   // Asks the driver for a notification at its next buffer, or tells it that
@@ -164,8 +166,9 @@ class Virtqueue {
   // Chains popped and not completed.
   virtual uint32_t owed() const = 0;
 
-  // Where the queue stands, for saving. REQUIRES: owed() == 0 for a restored
-  // queue to be complete.
+  // Where the queue stands, for saving. Without chains owed, or completed and
+  // not visible yet, both places are the same, and only such a queue can be
+  // restored.
   struct Position {
     uint16_t next_avail = 0;  // packed: bit 15 is the wrap counter
     uint16_t next_used = 0;   // packed: bit 15 is the wrap counter
@@ -176,7 +179,9 @@ class Virtqueue {
 
 // Whether `config` can be a queue of at most `max_size` under `features`: the
 // size (1 to 32768; a power of two for split rings), alignment (split: 16, 2,
-// 4; packed: 16, 4, 4), and whether all areas lie in writable guest memory.
+// 4; packed: 16, 4, 4), and whether all areas lie in guest memory that can be
+// used as the device does: it writes the device area (packed: and the
+// descriptors, which it also reads), and reads the others.
 //   InvalidArgument  names the value; nothing else is returned.
 absl::Status CheckQueueConfig(const QueueConfig& config, uint32_t max_size,
                               const Features& features, vmm::DmaSpace* dma);
@@ -184,7 +189,7 @@ absl::Status CheckQueueConfig(const QueueConfig& config, uint32_t max_size,
 // A queue of the format that `features` name, at `position`; without one, where
 // a queue starts. `dma` is borrowed and outlives the queue. Errors are those of
 // CheckQueueConfig; InvalidArgument also for a position that no queue of this
-// size can have.
+// size can have, or at which chains were owed.
 absl::StatusOr<std::unique_ptr<Virtqueue>> CreateVirtqueue(
     uint16_t index, const QueueConfig& config, uint32_t max_size,
     const Features& features, vmm::DmaSpace* dma,

@@ -147,9 +147,12 @@ class Run {
         guest_.Write({kDescriptorBytes * (argument % size_)}, bytes);
         break;
       }
-      case kReset:
-        Create(queue_->position());
+      case kReset: {
+        // As after saving; what was owed is available again.
+        const uint16_t used = queue_->position().next_used;
+        Create({used, used});
         break;
+      }
       case kGate:
         gate_.Set(argument % 2 == 0);
         break;

@@ -123,10 +123,28 @@ TEST_F(QueueConfigTest, AreasLieWhollyInGuestMemory) {
                 "not in guest memory");
 }
 
-TEST_F(QueueConfigTest, AreaInReadOnlyMemoryIsRefused) {
+TEST_F(QueueConfigTest, AreaThatTheDeviceWritesIsNotInReadOnlyMemory) {
   QueueConfig config = GoodConfig();
   config.device = TestMemory::kReadOnly;
+  ExpectRefused(config, "device area");
   ExpectRefused(config, "read-only");
+}
+
+TEST_F(QueueConfigTest, AreasThatTheDeviceOnlyReadsMayBeReadOnly) {
+  QueueConfig config = GoodConfig();
+  config.desc = TestMemory::kReadOnly;
+  config.driver = Plus(TestMemory::kReadOnly, 0x1000);
+  EXPECT_TRUE(
+      CheckQueueConfig(config, kMaxSize, kFeatures, memory_.dma()).ok());
+}
+
+TEST_F(QueueConfigTest, PositionAtWhichChainsAreOwedIsRefused) {
+  const Virtqueue::Position position = {.next_avail = 3, .next_used = 2};
+  EXPECT_EQ(CreateVirtqueue(0, GoodConfig(), kMaxSize, kFeatures, memory_.dma(),
+                            position)
+                .status()
+                .code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(QueueConfigTest, NoQueueWhileDmaIsDisabled) {
@@ -178,8 +196,10 @@ TEST_F(QueueConfigTest, AreasOfAPackedRingAreAlignedAndInMemory) {
     EXPECT_FALSE(check(area, Plus(good.driver, 2)));
     EXPECT_TRUE(check(area, {end.value - 4}));
     EXPECT_FALSE(check(area, end));
-    EXPECT_FALSE(check(area, TestMemory::kReadOnly));
   }
+  EXPECT_FALSE(check(&QueueConfig::desc, TestMemory::kReadOnly));
+  EXPECT_TRUE(check(&QueueConfig::driver, TestMemory::kReadOnly));
+  EXPECT_FALSE(check(&QueueConfig::device, TestMemory::kReadOnly));
 }
 
 TEST(QueueFaultNameTest, EveryFaultHasItsOwn) {

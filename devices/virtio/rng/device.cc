@@ -16,6 +16,7 @@ namespace {
 // After so much the loop has its turn, for the other devices on it, however
 // many notifications come meanwhile.
 constexpr uint32_t kMaxStepsPerTurn = 64;
+constexpr uint64_t kMaxBuffersPerTurn = 1024;  // of one chain, once exceeded
 constexpr uint64_t kMaxBytesPerTurn = RngOptions::kMaxRequestBytes;
 
 // Saved state, version 1: le64 budget left, le64 nanoseconds left of the
@@ -145,6 +146,7 @@ class RngDeviceImpl final : public RngDevice {
   std::unique_ptr<vmm::Timer> period_timer_;
   // Done since the loop had its turn; yielded_: NextTurn() goes on.
   uint32_t steps_ = 0;
+  uint64_t buffers_ = 0;
   uint64_t bytes_ = 0;
   bool yielded_ = false;
   std::unique_ptr<vmm::WakeSource> work_;
@@ -221,7 +223,7 @@ void RngDeviceImpl::FailRequests() {
   if (filling_) {
     ++epoch_;  // what the source brings is dropped
     CompleteChain({});
-    if (!broken_) NotifyUsed();
+    NotifyUsed();
     MaybeQuiesced();
   }
   Work();
@@ -302,6 +304,7 @@ bool RngDeviceImpl::HaveBudget() {
 
 void RngDeviceImpl::NextTurn() {
   steps_ = 0;
+  buffers_ = 0;
   bytes_ = 0;
   yielded_ = false;
   Work();
@@ -310,7 +313,8 @@ void RngDeviceImpl::NextTurn() {
 void RngDeviceImpl::Work() {
   if (yielded_) return;
   for (; CanTake(); ++steps_) {
-    if (steps_ == kMaxStepsPerTurn || bytes_ >= kMaxBytesPerTurn) {
+    if (steps_ == kMaxStepsPerTurn || buffers_ >= kMaxBuffersPerTurn ||
+        bytes_ >= kMaxBytesPerTurn) {
       yielded_ = true;
       work_->Signal();
       break;
@@ -325,12 +329,13 @@ void RngDeviceImpl::Work() {
     const Virtqueue::PopResult popped = queue_->Pop(&chain_);
     if (popped == Virtqueue::PopResult::kBroken) {
       Break(QueueFaultName(queue_->fault()));
-      return;
+      break;
     }
     if (popped == Virtqueue::PopResult::kEmpty) {
       if (queue_->EnableNotifications()) continue;
       break;
     }
+    buffers_ += chain_.readable().size() + chain_.writable().size();
     uint64_t length =
         std::min(chain_.writable_bytes(), RngOptions::kMaxRequestBytes);
     if (options_.max_bytes_per_period != 0 && !failing_) {
@@ -343,7 +348,7 @@ void RngDeviceImpl::Work() {
       StartFill(static_cast<uint32_t>(length));
     }
   }
-  if (queue_ != nullptr && !broken_) NotifyUsed();
+  if (queue_ != nullptr) NotifyUsed();
 }
 
 void RngDeviceImpl::StartFill(uint32_t length) {
@@ -368,7 +373,7 @@ void RngDeviceImpl::Filled(uint64_t epoch, bool ok) {
   std::fill(bytes.begin(), bytes.end(), std::byte{0});
   if (inside_fill_) return;  // Work() goes on
   MaybeQuiesced();
-  if (queue_ != nullptr && !broken_) NotifyUsed();
+  if (queue_ != nullptr) NotifyUsed();
   Work();
 }
 
@@ -394,8 +399,12 @@ void RngDeviceImpl::CompleteChain(std::span<const std::byte> bytes) {
   stats_.digest = Fnv1a(stats_.digest, bytes);
 }
 
+// Also of what was done before the device broke.
 void RngDeviceImpl::NotifyUsed() {
   if (queue_->ShouldNotify()) context_.notifier->NotifyUsed(0);
+  if (!broken_ && queue_->fault() != QueueFault::kNone) {
+    Break(QueueFaultName(queue_->fault()));
+  }
 }
 
 void RngDeviceImpl::SetHealth(bool healthy) {

@@ -50,13 +50,25 @@ class RngDeviceFixture : public ::testing::Test {
                             memory_.dma());
   }
   void StartActivation(VirtioDevice::StatusCompletion done) {
+    StartActivation(NewQueue(), Negotiated(), std::move(done));
+  }
+  void StartActivation(std::unique_ptr<Virtqueue> queue,
+                       const Features& features,
+                       VirtioDevice::StatusCompletion done) {
     std::vector<std::unique_ptr<Virtqueue>> queues;
-    queues.push_back(NewQueue());
+    queues.push_back(std::move(queue));
     device_->Activate({.loop = &loop_,
                        .dma = memory_.dma(),
                        .notifier = &notifier_,
-                       .features = Negotiated()},
+                       .features = features},
                       std::move(queues), std::move(done));
+  }
+  // With a queue other than that of driver_.
+  void ActivateWith(std::unique_ptr<Virtqueue> queue,
+                    const Features& features) {
+    StartActivation(std::move(queue), features,
+                    [](absl::Status status) { EXPECT_TRUE(status.ok()); });
+    loop_.RunUntilIdle();
   }
   void Activate() {
     int done = 0;

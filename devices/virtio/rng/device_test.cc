@@ -42,16 +42,9 @@ TEST_F(RngDeviceTest, PackedQueueIsServedInOrder) {
   Features features = Negotiated();
   features.Set(kFeatureRingPacked);
   features.Set(kFeatureInOrder);
-  std::vector<std::unique_ptr<Virtqueue>> queues;
-  queues.push_back(
-      *CreateVirtqueue(0, driver.config(), 256, features, memory_.dma()));
-  device_->Activate({.loop = &loop_,
-                     .dma = memory_.dma(),
-                     .notifier = &notifier_,
-                     .features = features},
-                    std::move(queues),
-                    [](absl::Status status) { EXPECT_TRUE(status.ok()); });
-  loop_.RunUntilIdle();
+  ActivateWith(
+      *CreateVirtqueue(0, driver.config(), 256, features, memory_.dma()),
+      features);
   for (uint32_t round = 0; round < 10; ++round) {
     std::vector<uint16_t> ids;
     for (int i = 0; i < 3; ++i) {
@@ -135,6 +128,25 @@ TEST_F(RngDeviceTest, LongQueueIsServedOverSeveralTurns) {
   EXPECT_EQ(driver_.UsedIdx(), 4) << "whatever the driver says";
   loop_.RunUntilIdle();
   EXPECT_EQ(driver_.UsedIdx(), kSize);
+}
+
+TEST_F(RngDeviceTest, ChainsOfManyBuffersAreServedOverSeveralTurns) {
+  constexpr uint32_t kChains = 256;
+  const vmm::GuestAddress table{kOut.value + 0x1000};
+  FakeDriverQueue driver(memory_.memory(), TestMemory::kRam, kChains,
+                         /*event_idx=*/false);
+  const Features features = {kFeatureVersion1, kFeatureIndirectDesc};
+  ActivateWith(
+      *CreateVirtqueue(0, driver.config(), kChains, features, memory_.dma()),
+      features);
+  const std::vector<Buffer> buffers(kChains, Buffer{kOut, 8});
+  for (uint32_t i = 0; i < kChains; ++i) {
+    ASSERT_TRUE(driver.AddIndirect(table, buffers).has_value());
+  }
+  device_->QueueNotify(0);
+  EXPECT_EQ(driver.UsedIdx(), 4) << "1024 buffers, then the loop has its turn";
+  loop_.RunUntilIdle();
+  EXPECT_EQ(driver.UsedIdx(), kChains);
 }
 
 TEST_F(RngDeviceTest, ManyShortTurnsOfADriverAreOneLongOne) {
@@ -235,6 +247,33 @@ TEST_F(RngDeviceTest, QueueFaultAsksForAResetOnceAndStopsWork) {
   EXPECT_EQ(notifier_.needs_reset()[0],
             QueueFaultName(QueueFault::kZeroLength));
   EXPECT_EQ(Used(), 10) << "what came before it was served";
+  EXPECT_EQ(notifier_.used(0), 1u);
+}
+
+TEST_F(RngDeviceTest, FaultFoundByLookingWhetherToNotifyIsReportedAtOnce) {
+  // What the driver of a packed ring wants is in memory of its own here.
+  const vmm::GuestRange wishes = {.start = {0x10000000}, .size = 0x1000};
+  ASSERT_TRUE(memory_.memory()
+                  ->Add({.range = wishes,
+                         .backing = *vmm::MemoryBacking::CreateAnonymous(
+                             wishes.size, "wishes")})
+                  .ok());
+  FakePackedDriverQueue driver(memory_.memory(), TestMemory::kRam, kSize,
+                               /*event_idx=*/true);
+  QueueConfig config = driver.config();
+  config.driver = wishes.start;
+  Features features = Negotiated();
+  features.Set(kFeatureRingPacked);
+  ActivateWith(*CreateVirtqueue(0, config, kSize, features, memory_.dma()),
+               features);
+  ASSERT_TRUE(memory_.memory()->Remove(wishes).ok());
+  driver.Add(std::vector<Buffer>{{kOut, 8, true}});
+  device_->QueueNotify(0);
+  EXPECT_TRUE(driver.TakeUsed().has_value());
+  EXPECT_EQ(notifier_.used(0), 1u);
+  ASSERT_EQ(notifier_.needs_reset().size(), 1u);
+  EXPECT_EQ(notifier_.needs_reset()[0],
+            QueueFaultName(QueueFault::kRingOutsideMemory));
 }
 
 TEST_F(RngDeviceTest, BufferThatGoesAwayInTheMiddleAsksForAReset) {

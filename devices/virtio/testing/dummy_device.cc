@@ -366,11 +366,8 @@ void DummyDevice::Finish(uint16_t index, DescriptorChain chain, bool ok) {
   }
   ++(ok ? stats_.completed : stats_.failed);
   queue->Complete(std::move(chain), static_cast<uint32_t>(copied));
-  if (queue->fault() != QueueFault::kNone) {
-    BreakOnFault(index);
-    return;
-  }
   if (queue->ShouldNotify()) Notify(index);
+  if (queue->fault() != QueueFault::kNone) BreakOnFault(index);
 }
 
 void DummyDevice::Notify(uint16_t index) {
