@@ -44,7 +44,9 @@ class EventPacerTest : public testing::Test {
   vmm::ManualEventLoop loop_;
   int may_send_ = 0;
   bool news_ = true;
-  EventPacer pacer_{&loop_, kPacing, [this] { ++may_send_; }};
+  bool taken_ = true;
+  EventPacer pacer_{&loop_, kPacing, [this] { return taken_; },
+                    [this] { ++may_send_; }};
 };
 
 TEST_F(EventPacerTest, OneIsOutstandingUntilTheTimeIsOver) {
@@ -58,6 +60,51 @@ TEST_F(EventPacerTest, OneIsOutstandingUntilTheTimeIsOver) {
   loop_.AdvanceTime(milliseconds(1));
   EXPECT_EQ(may_send_, 1);
   EXPECT_EQ(Send(), Ready(2));
+}
+
+TEST_F(EventPacerTest, TimeOfADriverThatIsLateCountsFromWhenItHasTakenIt) {
+  pacer_.OweReady(1);
+  pacer_.OweReady(2);
+  taken_ = false;
+  EXPECT_EQ(Send(), Ready(1));
+  loop_.AdvanceTime(seconds(10));
+  EXPECT_EQ(may_send_, 0);
+  loop_.AdvanceTime(kPacing - milliseconds(1));
+  taken_ = true;
+  // All that is known: it was within the last period.
+  loop_.AdvanceTime(kPacing);
+  EXPECT_EQ(may_send_, 0);
+  loop_.AdvanceTime(milliseconds(1));
+  EXPECT_EQ(may_send_, 1);
+  EXPECT_EQ(Send(), Ready(2));
+  // The next one is in time again.
+  pacer_.OweReady(3);
+  loop_.AdvanceTime(kPacing);
+  EXPECT_EQ(Send(), Ready(3));
+}
+
+TEST_F(EventPacerTest, PingThatIsNotTakenKeepsNothingBack) {
+  taken_ = false;
+  pacer_.OwePing();
+  pacer_.PingSent();
+  pacer_.OweReady(1);
+  EXPECT_EQ(Send(), std::nullopt);
+  loop_.AdvanceTime(kPacing);
+  EXPECT_EQ(Send(), Ready(1));
+}
+
+TEST_F(EventPacerTest, LateDriverThatReactsLetsTheNextOneGo) {
+  pacer_.OweReady(1);
+  pacer_.OweReady(2);
+  taken_ = false;
+  EXPECT_EQ(Send(), Ready(1));
+  loop_.AdvanceTime(seconds(1));
+  pacer_.DriverReacted(1, DeviceBusState::kReady);
+  taken_ = true;
+  EXPECT_EQ(Send(), Ready(2));
+  pacer_.OweReady(3);
+  loop_.AdvanceTime(kPacing);
+  EXPECT_EQ(Send(), Ready(3)) << "late was the one before";
 }
 
 TEST_F(EventPacerTest, ReactionLetsTheNextOneGo) {
@@ -154,6 +201,23 @@ TEST(AnnounceTest, OneEventAtATimeWithoutReaction) {
   EXPECT_EQ(DeviceEvents(harness.RunFor(kPacing)),
             std::vector<Announcement>{Ready(2)});
   EXPECT_TRUE(harness.RunFor(seconds(10)).empty());
+}
+
+TEST(AnnounceTest, DriverThatDoesNotRunFindsOneEvent) {
+  BusHarness harness({.announce_pacing = kPacing});
+  harness.Enumerate();
+  for (uint32_t slot = 0; slot < 3; ++slot) harness.PlugDummy(slot, kInstant);
+  harness.loop().AdvanceTime(seconds(10));
+  // Other traffic behind the event does not hide that it was taken.
+  EXPECT_EQ(DeviceEvents(harness.RunFor({})),
+            std::vector<Announcement>{Ready(0)});
+  for (uint16_t token = 1; token < 6; ++token) {
+    harness.link().Enqueue(PingRequest(token));
+    harness.link().Service();
+    harness.loop().AdvanceTime(kPacing / 2);
+  }
+  EXPECT_EQ(DeviceEvents(harness.link().Take()),
+            std::vector<Announcement>{Ready(1)});
 }
 
 TEST(AnnounceTest, ProbeOfTheAnnouncedDeviceBringsTheNextEvent) {

@@ -65,6 +65,7 @@ class CountingLink final : public MessageLink {
     used_events += last_id == 0x42;
     return true;
   }
+  uint64_t Unread() override { return 0; }
   void RequestService() override { service = true; }
 
   bool full = false;

@@ -180,7 +180,8 @@ TEST_F(DriverPingTest, EachPingHasATokenAndDataOfItsOwn) {
   std::set<uint16_t> tokens;
   std::set<uint32_t> data;
   for (int i = 0; i < 0xFFFF; ++i) {
-    const std::vector<Received> pings = harness_.RunFor(kInterval);
+    harness_.loop().AdvanceTime(kInterval);
+    const std::vector<Received> pings = harness_.link().Take();
     ASSERT_EQ(pings.size(), 1u) << i;
     ASSERT_NE(pings[0].token(), 0);
     tokens.insert(pings[0].token());
@@ -334,6 +335,19 @@ TEST_F(DriverPingTest, DriverThatTakesNoAnswersMissesIt) {
   harness_.link().Service();
   EXPECT_EQ(harness_.link().Take().size(), 2u);
   EXPECT_EQ(health(), DriverHealth::kAnswers) << "the second was heard now";
+}
+
+TEST_F(DriverPingTest, DriverThatTakesNoEventMissesIt) {
+  Prove();
+  harness_.PlugDummy(2, kInstant);
+  harness_.loop().AdvanceTime(3 * (kInterval + kTimeout));
+  EXPECT_EQ(health(), DriverHealth::kUnresponsive);
+  // It finds the event, and no PING too close to it.
+  std::vector<Received> found = harness_.link().Take();
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_TRUE(found[0].is_device_event());
+  EXPECT_TRUE(harness_.RunFor(milliseconds(100)).empty());
+  EXPECT_EQ(Pings(harness_.RunFor(kInterval + kTimeout)).size(), 1u);
 }
 
 TEST_F(DriverPingTest, PingWithoutRoomIsSentWhenThereIsSome) {

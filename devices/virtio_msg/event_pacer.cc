@@ -8,14 +8,25 @@
 namespace vmsg::msg {
 
 EventPacer::EventPacer(vmm::EventLoop* loop, vmm::Duration pacing,
+                       absl::AnyInvocable<bool()> taken,
                        absl::AnyInvocable<void()> may_send)
     : pacing_(pacing),
+      taken_(std::move(taken)),
       may_send_(std::move(may_send)),
-      timer_(loop->CreateTimer([this] {
-        outstanding_.reset();
-        ping_outstanding_ = false;
-        if (Next().has_value() || ping_next()) may_send_();
-      })) {}
+      timer_(loop->CreateTimer([this] { OnTimer(); })) {}
+
+void EventPacer::OnTimer() {
+  // A driver that took it after that may have done so just now, and has its
+  // time from here on.
+  const bool taken = ping_outstanding_ || taken_();
+  if (!taken || taken_late_) {
+    taken_late_ = !taken;
+    timer_->Arm(pacing_);
+    return;
+  }
+  Release();
+  if (Next().has_value() || ping_next()) may_send_();
+}
 
 std::optional<EventPacer::Announcement> EventPacer::Next() const {
   const uint32_t owed = ready_ | removed_;
@@ -52,6 +63,7 @@ void EventPacer::PingSent() {
 void EventPacer::Release() {
   outstanding_.reset();
   ping_outstanding_ = false;
+  taken_late_ = false;
   timer_->Cancel();
 }
 

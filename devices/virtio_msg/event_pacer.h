@@ -15,9 +15,11 @@ namespace vmsg::msg {
 
 // Existing drivers keep one buffer for bus messages of the device and look at
 // it later, so a second one too early would overwrite the first. One is
-// outstanding at a time; the next may go when the driver has reacted, or after
-// a short time. What is owed is two bits per slot, and one for a PING, which
-// takes the same place in the driver.
+// outstanding at a time; the next may go when the driver has reacted, or a
+// short time after it has taken it from the link: a driver that does not run
+// for a while finds no two events. A PING that it has not taken keeps nothing
+// back: if it is overwritten, no more is lost. What is owed is two bits per
+// slot, and one for a PING, which takes the same place in the driver.
 // Source: amp-pci-device, section 4.
 //
 // Threads: the loop's. Nothing blocks or allocates after construction.
@@ -30,9 +32,11 @@ class EventPacer {
   };
   static constexpr uint32_t kSlots = 32;
 
-  // `loop` is borrowed and outlives the pacer. `may_send` is called when time
+  // `loop` is borrowed and outlives the pacer. `taken` says whether the driver
+  // has taken the event that was sent last. `may_send` is called when time
   // alone has made Next() give something.
   EventPacer(vmm::EventLoop* loop, vmm::Duration pacing,
+             absl::AnyInvocable<bool()> taken,
              absl::AnyInvocable<void()> may_send);
   EventPacer(const EventPacer&) = delete;
   EventPacer& operator=(const EventPacer&) = delete;
@@ -76,6 +80,7 @@ class EventPacer {
 
   void OwePing() { ping_owed_ = true; }
   void CancelPing() { ping_owed_ = false; }
+  bool ping_owed() const { return ping_owed_; }
   // A PING is to be sent now. It goes before what Next() gives, but for one
   // that follows another PING: then an event has its turn.
   bool ping_next() const {
@@ -95,6 +100,7 @@ class EventPacer {
   static constexpr uint32_t Bit(uint32_t slot) { return uint32_t{1} << slot; }
   bool events_owed() const { return (ready_ | removed_) != 0; }
   bool free() const { return !outstanding_.has_value() && !ping_outstanding_; }
+  void OnTimer();
   void Release();
 
   const vmm::Duration pacing_;
@@ -106,6 +112,8 @@ class EventPacer {
   bool ping_owed_ = false;
   bool ping_outstanding_ = false;
   bool last_was_ping_ = false;  // of all that was sent
+  bool taken_late_ = false;     // not when the time was over
+  absl::AnyInvocable<bool()> taken_;
   absl::AnyInvocable<void()> may_send_;
   const std::unique_ptr<vmm::Timer> timer_;
 };

@@ -163,6 +163,7 @@ TEST(UsedLevelsTest, QueuesTakeTurnsWhenThereIsLittleRoom) {
       last = Received(Bytes(message.begin(), message.end())).u32(0);
       return true;
     }
+    uint64_t Unread() override { return 0; }
     void RequestService() override {}
     int room = 0;
     uint32_t last = 0;

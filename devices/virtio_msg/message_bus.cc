@@ -95,6 +95,11 @@ class MessageBus::Impl final : private SlotHost {
   // Devices keep the bus from accepting. If an answer waits for room it is the
   // driver that does.
   bool held_up() const { return full_slots_ != 0 && !outbox_.owes(); }
+  // Messages sent.
+  uint64_t sent() const {
+    return counters_.answered.value() + counters_.events_sent.value() +
+           counters_.pings_sent.value();
+  }
   void RequestService();
   void ReceiveBus(const Header& header, const DriverMessage& message);
   void ReceiveTransport(const Header& header, const DriverMessage& message,
@@ -105,6 +110,7 @@ class MessageBus::Impl final : private SlotHost {
   bool FlushAll();
   bool FlushAnswers();
   bool FlushAnnouncements();
+  bool EventTaken();
   bool FlushPing();
   bool FlushEvents();
   void UpdateFull(uint32_t slot);
@@ -130,6 +136,7 @@ class MessageBus::Impl final : private SlotHost {
   uint32_t next_work_ = 0;
   uint32_t next_event_ = 0;
 
+  uint64_t paced_ = 0;  // sent(), with what the pacer sent last
   bool driver_seen_ = false;
   bool service_requested_ = false;
   bool in_operator_call_ = false;
@@ -159,7 +166,9 @@ MessageBus::Impl::Impl(std::string name, const MessageBusOptions& options,
                                .events_sent = &counters_.events_sent,
                                .send_refused = &counters_.send_refused},
               options.traffic_observer),
-      pacer_(loop, options.announce_pacing, [this] { RequestService(); }),
+      pacer_(
+          loop, options.announce_pacing, [this] { return EventTaken(); },
+          [this] { RequestService(); }),
       ping_(
           loop, options.ping, &pacer_,
           DriverPing::Counters{.sent = &counters_.pings_sent,
@@ -327,7 +336,16 @@ bool MessageBus::Impl::FlushAnnouncements() {
   } else {
     pacer_.Sent(*next, /*news=*/true);
   }
+  paced_ = sent();
   return true;
+}
+
+// The last one that was sent.
+bool MessageBus::Impl::EventTaken() {
+  if (link_->Unread() <= sent() - paced_) return true;
+  // As long as it is there, there is no room for a PING.
+  if (pacer_.ping_owed()) ping_.Refused();
+  return false;
 }
 
 bool MessageBus::Impl::FlushPing() {
@@ -338,6 +356,7 @@ bool MessageBus::Impl::FlushPing() {
     return false;
   }
   ping_.Sent();
+  paced_ = sent();
   return true;
 }
 

@@ -82,8 +82,9 @@ struct MessageBusOptions {
   // section 4.
   static constexpr uint32_t kMaxDeferred = 8;
   static constexpr uint32_t kSlots = 32;
-  // How long an EVENT_DEVICE keeps the next one back when the driver shows no
-  // reaction: existing drivers hold a single buffer for bus messages.
+  // How long an EVENT_DEVICE that the driver has taken keeps the next one back
+  // when it shows no reaction: existing drivers hold a single buffer for bus
+  // messages.
   vmm::Duration announce_pacing = std::chrono::milliseconds(100);
   PingOptions ping = {};  // valid
   // Guest memory for drivers that accept VIRTIO_F_ACCESS_PLATFORM: a space with

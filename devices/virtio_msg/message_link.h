@@ -4,6 +4,7 @@
 #define VMSG_DEVICES_VIRTIO_MSG_MESSAGE_LINK_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 namespace vmsg::msg {
@@ -21,6 +22,10 @@ class MessageLink {
   // tries again when the link calls MessageBus::Flush(). Whoever runs the link
   // raises the interrupt, once for a batch.
   virtual bool TrySend(std::span<const std::byte> message) = 0;
+
+  // Messages on the way to the driver that it has not taken. 0 when nobody can
+  // tell, or there is no driver.
+  virtual uint64_t Unread() = 0;
 
   // The bus has output, can take messages again, or has waited long enough for
   // one, outside a call of the link (a deferred answer, a notification, a

@@ -183,7 +183,7 @@ bool FifoChannel::TakeOver() {
   }
   // What the driver before did not take may fill the queue, and the new one
   // looks at it only when it is interrupted.
-  if (running_ && fifo_->HasUnread()) Interrupt();
+  if (running_ && fifo_->Unread() != 0) Interrupt();
   return running_;
 }
 

@@ -126,6 +126,7 @@ class FifoChannel final : private msg::MessageLink {
 
   // msg::MessageLink.
   bool TrySend(std::span<const std::byte> message) override;
+  uint64_t Unread() override { return running_ ? fifo_->Unread() : 0; }
   void RequestService() override { wake_->Signal(); }
 
   void OnDoorbell();

@@ -1,5 +1,6 @@
 #include "devices/virtio_msg/testing/bus_harness.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -65,8 +66,15 @@ Received BusHarness::Ask(const Bytes& request) {
 }
 
 std::vector<Received> BusHarness::RunFor(vmm::Duration time) {
-  loop_.AdvanceTime(time);
-  return link_->Take();
+  constexpr vmm::Duration kLook = std::chrono::milliseconds(10);
+  std::vector<Received> all;
+  do {
+    const vmm::Duration step = std::min(time, kLook);
+    loop_.AdvanceTime(step);
+    time -= step;
+    for (Received& message : link_->Take()) all.push_back(std::move(message));
+  } while (time > vmm::Duration::zero());
+  return all;
 }
 
 void BusHarness::Negotiate(uint16_t dev, uint32_t low_features,

@@ -44,7 +44,8 @@ class BusHarness {
   // The same, for a request whose answer may take time: moves the clock until
   // it is there, a minute at most. The one answer; what else came is dropped.
   Received Ask(const Bytes& request);
-  // Runs the loop for `time` and returns what came.
+  // Runs the loop for `time`, with a driver that takes what comes within 10 ms,
+  // and returns that.
   std::vector<Received> RunFor(vmm::Duration time);
 
   // The driver finds what is plugged, so that no READY is owed.

@@ -56,6 +56,7 @@ class FakeLink final : public MessageLink, public DriverPort {
   // --- MessageLink. ---
 
   bool TrySend(std::span<const std::byte> message) override;
+  uint64_t Unread() override { return to_driver_.size(); }
   void RequestService() override;
 
  private:

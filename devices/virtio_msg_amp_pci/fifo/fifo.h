@@ -82,9 +82,9 @@ class DeviceFifo {
   // Whether the device queue has room now: looks at the driver's index.
   virtual bool HasRoom() = 0;
 
-  // Whether the device queue holds committed packets that the driver has not
-  // taken.
-  virtual bool HasUnread() = 0;
+  // Committed packets on the device queue that the driver has not taken; 0 when
+  // the FIFO is not running.
+  virtual uint32_t Unread() = 0;
 
   // Looks at what the layout does besides packets: whether what only we write
   // was overwritten, and whether the driver's handshake state asks for

@@ -68,7 +68,7 @@ void ExpectDeviceQueueHolds(uint32_t capacity, DeviceFifo* fifo,
   EXPECT_FALSE(fifo->HasRoom());
   EXPECT_FALSE(fifo->Send(Message(1000)));
   fifo->CommitSent();
-  EXPECT_TRUE(fifo->HasUnread());
+  EXPECT_EQ(fifo->Unread(), capacity);
 
   Packet packet;
   ASSERT_TRUE(driver->Take(&packet));
@@ -114,7 +114,7 @@ void ExpectOrderOverManyWraps(uint32_t capacity, DeviceFifo* fifo,
     fifo->CommitSent();
     while (driver->Take(&packet)) ASSERT_EQ(NumberOf(packet), back++);
     ASSERT_EQ(back, sent);
-    EXPECT_FALSE(fifo->HasUnread());
+    EXPECT_EQ(fifo->Unread(), 0u);
     EXPECT_FALSE(fifo->Poll());
   }
   EXPECT_EQ(fifo->state(), FifoState::kRunning);
@@ -154,7 +154,7 @@ void ExpectStreamBetweenThreads(uint32_t count, DeviceFifo* fifo,
   }
   guest.join();
   EXPECT_TRUE(intact);
-  EXPECT_FALSE(fifo->HasUnread());
+  EXPECT_EQ(fifo->Unread(), 0u);
   EXPECT_EQ(fifo->state(), FifoState::kRunning);
 }
 

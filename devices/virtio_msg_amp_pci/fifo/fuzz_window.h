@@ -116,7 +116,7 @@ inline void DoAsDevice(uint8_t op, uint32_t most_taken, DeviceFifo* fifo,
       break;
     case 6:
       fifo->HasRoom();
-      fifo->HasUnread();
+      fifo->Unread();
       break;
   }
 }

@@ -224,10 +224,11 @@ class PacketProducer {
 
   bool HasRoom() { return Next() != taken_ || Look(); }
 
-  // Whether the consumer has taken all that was committed.
-  bool Drained() {
+  // Committed packets that the consumer has not taken; 0 after a fault.
+  uint32_t Unread() {
     Look();
-    return fault_ == FifoFault::kNone && taken_ == published_;
+    if (fault_ != FifoFault::kNone) return 0;
+    return packet_queue_internal::Used(published_, taken_, place_.slots());
   }
 
   // Takes back what was not committed.

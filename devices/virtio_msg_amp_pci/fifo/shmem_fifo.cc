@@ -63,11 +63,11 @@ bool ShmemFifo::HasRoom() {
   return NoteFault(device_queue_.fault());
 }
 
-bool ShmemFifo::HasUnread() {
-  if (state() != FifoState::kRunning) return false;
-  const bool drained = device_queue_.Drained();
+uint32_t ShmemFifo::Unread() {
+  if (state() != FifoState::kRunning) return 0;
+  const uint32_t unread = device_queue_.Unread();
   NoteFault(device_queue_.fault());
-  return state() == FifoState::kRunning && !drained;
+  return unread;
 }
 
 // --- The handshake. ---

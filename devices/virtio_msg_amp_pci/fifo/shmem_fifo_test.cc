@@ -158,7 +158,7 @@ class ShmemFifoTest : public testing::TestWithParam<ShmemPlacement> {
     EXPECT_FALSE(fifo_.Receive(&packet_));
     EXPECT_FALSE(fifo_.Send(Message(1)));
     EXPECT_FALSE(fifo_.HasRoom());
-    EXPECT_FALSE(fifo_.HasUnread());
+    EXPECT_EQ(fifo_.Unread(), 0u);
   }
 
   Window window_;

@@ -30,10 +30,10 @@ bool SpscFifo::HasRoom() {
   return NoteFault(device_queue_.fault());
 }
 
-bool SpscFifo::HasUnread() {
-  const bool drained = device_queue_.Drained();
+uint32_t SpscFifo::Unread() {
+  const uint32_t unread = device_queue_.Unread();
   NoteFault(device_queue_.fault());
-  return state() == FifoState::kRunning && !drained;
+  return unread;
 }
 
 bool SpscFifo::Poll() {

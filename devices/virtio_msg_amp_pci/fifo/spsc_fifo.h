@@ -33,7 +33,7 @@ class SpscFifo final : public DeviceFifo {
   bool Send(std::span<const std::byte> message) override;
   bool CommitSent() override { return device_queue_.Commit(); }
   bool HasRoom() override;
-  bool HasUnread() override;
+  uint32_t Unread() override;
   bool Poll() override;
   bool Step() override { return false; }
   bool has_handshake() const override { return false; }
