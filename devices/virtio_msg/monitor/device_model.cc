@@ -74,7 +74,10 @@ void DeviceModel::OnDriver(const Header& header, const DriverMessage& message,
     s_.needs_reset = NeedsReset::kSeen;
   }
   if (is_request && s_.successor.has_value()) BeginAnew();
-  if (IsForNobody(message)) {
+  if (s_.gone && !IsReset(message) &&
+      !std::holds_alternative<GetDeviceInfo>(message)) {
+    // Whatever it makes of answers that mean nothing.
+  } else if (IsForNobody(message)) {
     Violated(Row::kDrvHdr5, "message 0x%02x, and its info said no device",
              header.msg_id);
   } else {
@@ -400,14 +403,14 @@ void DeviceModel::On(const EventAvail& avail) {
     return;
   }
   if (avail.index >= kQueues) return;
+  // A device that goes away answers as none would that is there.
+  if (s_.removed) return;
   Queue& queue = s_.queues[avail.index];
   if (!queue.configured) {
     Violated(Row::kDrvFinal3, "EVENT_AVAIL of queue %u, not configured",
              avail.index);
     return;
   }
-  // A device that goes away answers as none would that is there.
-  if (s_.removed) return;
   if ((s_.status & kStatusDriverOk) == 0) {
     Violated(Row::kDrvInit4, "EVENT_AVAIL in status 0x%x", s_.status);
   } else if ((s_.reported & kStatusDriverOk) == 0) {
@@ -470,10 +473,12 @@ void DeviceModel::Answer(const OpenRequests::Request&,
                          const DeviceInfoResponse& info) {
   // One that is being removed shows its own info until the driver lets go of
   // it.
-  if (s_.removed && (info.device_id == 0 || s_.replaced || s_.status == 0)) {
+  if (s_.removed &&
+      (info.device_id == 0 || s_.replaced || s_.gone || s_.status == 0)) {
     s_.successor = info;
     return;
   }
+  if (s_.gone) BeginAnew();
   SetInfo(info);
 }
 
@@ -492,6 +497,8 @@ void DeviceModel::Answer(const OpenRequests::Request& request,
   const bool refused = config.length == 0 && request.length != 0;
   if (request.msg_id == layout::kGetConfig && !refused) {
     s_.generations.Replace(config.generation);
+    // Asked for before the event, and answered after it.
+    if (s_.unread_generation == config.generation) s_.unread_generation.reset();
     return;
   }
   s_.generations.Add(config.generation);
@@ -511,7 +518,12 @@ void DeviceModel::Answer(const OpenRequests::Request& request,
     s_.reset_not_done = status.status != 0;
     return;
   }
-  if (status.status == 0) s_.reset_not_done = false;
+  if (status.status == 0) {
+    s_.reset_not_done = false;
+    // No device takes ACKNOWLEDGE back: it was removed, and its REMOVED may be
+    // still to come.
+    s_.gone = s_.gone || (s_.status & kStatusAcknowledge) != 0;
+  }
   if (is_set && (request.value & kStatusFeaturesOk) != 0 &&
       (status.status & kStatusFeaturesOk) == 0) {
     s_.features_ok_refused = true;

@@ -218,6 +218,7 @@ class DeviceModel {
     bool info_asked = false;
     bool info_known = false;
     bool absent = false;  // the info said that no device is there
+    bool gone = false;    // the driver found nobody in the middle of its use
     DeviceInfoResponse info;
     virtio::Features offered;  // of the blocks read
     uint32_t blocks_read = 0;  // a bit for each of virtio::Features::kBlocks

@@ -278,8 +278,10 @@ void WireMonitor::OnDeviceMessage(std::span<const std::byte> bytes) {
 
 void WireMonitor::OnDriverReset() {
   for (DeviceModel& device : devices_) device.Clear();
-  pings_ = {};
-  forgotten_pings_ = 0;
+  // The new driver may find some of them on the queue.
+  for (std::optional<Ping>& ping : pings_) {
+    if (std::exchange(ping, std::nullopt).has_value()) ++forgotten_pings_;
+  }
 }
 
 }  // namespace vmsg::msg

@@ -233,6 +233,54 @@ TEST(WireMonitorTest, DriverThatProbesWhileItsDeviceGoesIsForgiven) {
   EXPECT_THAT(c.texts(), IsEmpty());
 }
 
+// REMOVED waits for its turn, and nobody answers already.
+TEST(WireMonitorTest, DriverWhoseDeviceVanishesInItsProbeIsForgiven) {
+  Conversation c;
+  c.Info();
+  c.Status(0);
+  c.Status(1, 0);
+  // One that adds a bit to what it reads, and one that keeps its own count.
+  c.Status(2, 0);
+  c.Status(3, 0);
+  c.ReadFeatures();
+  c.WriteFeatures();
+  c.Status(8, 0);
+  c.SetUpQueue();
+  c.Avail();
+  c.Status(0, 0);
+  EXPECT_THAT(c.texts(), IsEmpty());
+  c.Removed();
+  c.Info(0);
+  c.Status(1, 0);
+  EXPECT_THAT(c.rows(), ElementsAre(Row::kDrvHdr5));
+}
+
+TEST(WireMonitorTest, DriverThatReadsTheStatusOfNobodyIsForgiven) {
+  Conversation c;
+  c.Start();
+  c.Driver(GetStatusRequest(Conversation::kDev));
+  c.Answer(0x07, Payload().U32(0));
+  c.Avail();
+  c.Status(128, 0);
+  c.Status(0, 0);
+  EXPECT_THAT(c.texts(), IsEmpty());
+  // The next device of the number is judged from its info on.
+  c.Info();
+  c.ReadFeatures();
+  c.WriteFeatures();
+  EXPECT_THAT(c.rows(), ElementsAre(Row::kDrvStatus2));
+}
+
+TEST(WireMonitorTest, CountOfAnEventThatWasReadBeforeItCameIsKnown) {
+  Conversation c;
+  c.Start();
+  c.Driver(GetConfigRequest(Conversation::kDev, 0, 4));
+  c.ConfigEvent(15, 7);
+  c.Answer(0x05, Payload().U32(7).U32(0).U32(4).U32(0));
+  c.Driver(SetConfigRequest(Conversation::kDev, 7, 4, {1}));
+  EXPECT_THAT(c.texts(), IsEmpty());
+}
+
 TEST(WireMonitorTest, NewDeviceOfANumberHasFeaturesAndSizesOfItsOwn) {
   Conversation c;
   c.Start();
@@ -266,6 +314,16 @@ TEST(WireMonitorTest, DriverThatWasPausedAnswersAllThatItFinds) {
   }
   EXPECT_THAT(c.texts(), IsEmpty());
   c.Driver(Message(3, 0x03, 0, Payload().U32(101), 1));
+  EXPECT_THAT(c.rows(), ElementsAre(Row::kBusPing1));
+}
+
+TEST(WireMonitorTest, DriverThatFindsAPingOfTheOneBeforeMayAnswerIt) {
+  Conversation c;
+  c.Device(Message(2, 0x03, 0, Payload().U32(100), 1));
+  c.monitor().OnDriverReset();
+  c.Driver(Message(3, 0x03, 0, Payload().U32(100), 1));
+  EXPECT_THAT(c.texts(), IsEmpty());
+  c.Driver(Message(3, 0x03, 0, Payload().U32(100), 1));
   EXPECT_THAT(c.rows(), ElementsAre(Row::kBusPing1));
 }
 
