@@ -31,6 +31,8 @@ bool ShowsDevice(const DriverMessage& message) {
 Slot::Slot(uint32_t number, const SlotContext* context)
     : number_(number),
       context_(*context),
+      log_(context->log_sink, &context->loop->clock(),
+           absl::StrCat(context->bus_name, "/bus", number)),
       deadline_(context->loop->CreateTimer([this] { OnDeadline(); })),
       alive_(std::make_shared<char>()) {}
 
@@ -165,7 +167,7 @@ void Slot::Restart() {
 
 absl::Status Slot::Plug(uint64_t generation,
                         std::unique_ptr<virtio::VirtioDevice> device) {
-  const std::string place = absl::StrCat(context_.bus_name, "/bus", number_);
+  const std::string& place = log_.source();
   if (state_ == SlotState::kRemoving) {
     return absl::AlreadyExistsError(
         absl::StrCat(place, ": the device of generation ", generation_,
@@ -239,8 +241,13 @@ void Slot::OnOperationDone() {
 
 void Slot::OnDeadline() {
   if (phase_ == Phase::kServing) {
+    log_.LogGuest(vmm::LogSeverity::kWarning,
+                  "the driver has not let go of the device: its requests fail "
+                  "from now on");
     StartFailing();
   } else if (phase_ == Phase::kFailing) {
+    log_.LogGuest(vmm::LogSeverity::kWarning,
+                  "the driver has not let go of the device: it is taken away");
     Release();
   }
 }

@@ -153,6 +153,7 @@ class Slot final : public EndpointHost {
 
   const uint32_t number_;
   const SlotContext& context_;
+  vmm::Logger log_;
 
   SlotState state_ = SlotState::kEmpty;
   Phase phase_ = Phase::kNone;
