@@ -83,13 +83,15 @@ TEST_F(EventPacerTest, TimeOfADriverThatIsLateCountsFromWhenItHasTakenIt) {
   EXPECT_EQ(Send(), Ready(3));
 }
 
-TEST_F(EventPacerTest, PingThatIsNotTakenKeepsNothingBack) {
+TEST_F(EventPacerTest, PingThatIsNotTakenKeepsTheEventBack) {
   taken_ = false;
   pacer_.OwePing();
   pacer_.PingSent();
   pacer_.OweReady(1);
+  loop_.AdvanceTime(seconds(10));
   EXPECT_EQ(Send(), std::nullopt);
-  loop_.AdvanceTime(kPacing);
+  taken_ = true;
+  loop_.AdvanceTime(2 * kPacing);
   EXPECT_EQ(Send(), Ready(1));
 }
 

@@ -350,6 +350,22 @@ TEST_F(DriverPingTest, DriverThatTakesNoEventMissesIt) {
   EXPECT_EQ(Pings(harness_.RunFor(kInterval + kTimeout)).size(), 1u);
 }
 
+TEST_F(DriverPingTest, DriverThatTakesNoPingFindsOneAndHasMissedThemAll) {
+  Prove();
+  harness_.loop().AdvanceTime(4 * (kInterval + kTimeout));
+  EXPECT_EQ(health(), DriverHealth::kUnresponsive);
+  const std::vector<Received> found = harness_.link().Take();
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_TRUE(found[0].is_ping());
+  // Its answer is too late, that to the next one is not.
+  harness_.Send(AnswerTo(found[0]));
+  const std::vector<Received> next =
+      Pings(harness_.RunFor(kInterval + kTimeout));
+  ASSERT_EQ(next.size(), 1u);
+  harness_.Send(AnswerTo(next[0]));
+  EXPECT_EQ(health(), DriverHealth::kAnswers);
+}
+
 TEST_F(DriverPingTest, PingWithoutRoomIsSentWhenThereIsSome) {
   ASSERT_NO_FATAL_FAILURE(Prove());
   harness_.link().set_room(0);

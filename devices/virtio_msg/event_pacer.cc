@@ -18,7 +18,7 @@ EventPacer::EventPacer(vmm::EventLoop* loop, vmm::Duration pacing,
 void EventPacer::OnTimer() {
   // A driver that took it after that may have done so just now, and has its
   // time from here on.
-  const bool taken = ping_outstanding_ || taken_();
+  const bool taken = taken_();
   if (!taken || taken_late_) {
     taken_late_ = !taken;
     timer_->Arm(pacing_);

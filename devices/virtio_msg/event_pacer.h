@@ -17,9 +17,8 @@ namespace vmsg::msg {
 // it later, so a second one too early would overwrite the first. One is
 // outstanding at a time; the next may go when the driver has reacted, or a
 // short time after it has taken it from the link: a driver that does not run
-// for a while finds no two events. A PING that it has not taken keeps nothing
-// back: if it is overwritten, no more is lost. What is owed is two bits per
-// slot, and one for a PING, which takes the same place in the driver.
+// for a while finds no two of them. What is owed is two bits per slot, and one
+// for a PING, which takes the same place in the driver.
 // Source: amp-pci-device, section 4.
 //
 // Threads: the loop's. Nothing blocks or allocates after construction.
@@ -33,7 +32,7 @@ class EventPacer {
   static constexpr uint32_t kSlots = 32;
 
   // `loop` is borrowed and outlives the pacer. `taken` says whether the driver
-  // has taken the event that was sent last. `may_send` is called when time
+  // has taken what was sent last. `may_send` is called when time
   // alone has made Next() give something.
   EventPacer(vmm::EventLoop* loop, vmm::Duration pacing,
              absl::AnyInvocable<bool()> taken,

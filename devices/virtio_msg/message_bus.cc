@@ -110,7 +110,7 @@ class MessageBus::Impl final : private SlotHost {
   bool FlushAll();
   bool FlushAnswers();
   bool FlushAnnouncements();
-  bool EventTaken();
+  bool PacedTaken();
   bool FlushPing();
   bool FlushEvents();
   void UpdateFull(uint32_t slot);
@@ -167,7 +167,7 @@ MessageBus::Impl::Impl(std::string name, const MessageBusOptions& options,
                                .send_refused = &counters_.send_refused},
               options.traffic_observer),
       pacer_(
-          loop, options.announce_pacing, [this] { return EventTaken(); },
+          loop, options.announce_pacing, [this] { return PacedTaken(); },
           [this] { RequestService(); }),
       ping_(
           loop, options.ping, &pacer_,
@@ -340,8 +340,8 @@ bool MessageBus::Impl::FlushAnnouncements() {
   return true;
 }
 
-// The last one that was sent.
-bool MessageBus::Impl::EventTaken() {
+// What the pacer sent last.
+bool MessageBus::Impl::PacedTaken() {
   if (link_->Unread() <= sent() - paced_) return true;
   // As long as it is there, there is no room for a PING.
   if (pacer_.ping_owed()) ping_.Refused();

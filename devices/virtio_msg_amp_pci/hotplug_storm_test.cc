@@ -51,15 +51,14 @@ class FifoPort final : public msg::DriverPort {
     driver_.Attach();
   }
 
-  // Asks more than the device can answer while the driver does not look: both
-  // queues are full. Not for so long that two events which the device has sent
-  // well apart would be found together.
-  void Flood() {
+  // Asks more than the device can answer while the driver does not look, for so
+  // many turns: both queues are full.
+  void Flood(int deaf_turns) {
     for (int i = 0; i < 130; ++i) {
       unsent_.push_back(msg::PingRequest(0, kFloodToken));
       ++floods_owed_;
     }
-    deaf_turns_ = 3;
+    deaf_turns_ = deaf_turns;
   }
   // Answers to floods that have not come.
   uint64_t floods_owed() const { return floods_owed_; }
@@ -142,7 +141,10 @@ class Storm {
         Unplug(slot, /*forced=*/true);
         break;
       case 6:
-        if (random_() % 4 == 0) port_.Flood();
+        // Some 3.5 ms each: at times longer than events wait for a reaction.
+        if (random_() % 4 == 0) {
+          port_.Flood(random_() % 8 == 0 ? 100 : 3);
+        }
         break;
       case 7:
         if (random_() % 20 == 0) ResetFunction();
