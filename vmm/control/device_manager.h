@@ -29,7 +29,8 @@ struct Place {
   friend auto operator<=>(const Place&, const Place&) = default;
 };
 
-// A place to be chosen: what is absent means the lowest that fits.
+// A place to be chosen: what is absent means the lowest that fits; of slots the
+// lowest that was never used, or else the one that has been free the longest.
 struct PlaceSpec {
   std::optional<std::string> function;
   std::optional<uint32_t> fifo;

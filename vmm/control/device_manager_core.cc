@@ -186,13 +186,25 @@ absl::StatusOr<Place> DeviceManager::Core::ChoosePlace(
     }
     const uint32_t first = spec.slot.value_or(0);
     const uint32_t last = spec.slot.value_or(slots - 1);
+    // A driver may not be done with a device that was removed just now: its
+    // number comes last. Source: virtio-msg-messages, O-35.
+    std::optional<uint32_t> found;
+    uint64_t found_freed = 0;
     for (uint32_t slot = first; slot <= last && slot < slots; ++slot) {
       const Place place{id.function, id.fifo, slot};
-      if (!SlotTaken(place)) return place;
-      for (const auto& [unused, device] : devices_) {
-        if (device->record.place == place) holder = device.get();
+      if (SlotTaken(place)) {
+        for (const auto& [unused, device] : devices_) {
+          if (device->record.place == place) holder = device.get();
+        }
+        continue;
       }
+      const auto freed = entry.freed.find(slot);
+      const uint64_t when = freed == entry.freed.end() ? 0 : freed->second;
+      if (found.has_value() && when >= found_freed) continue;
+      found = slot;
+      found_freed = when;
     }
+    if (found.has_value()) return Place{id.function, id.fifo, *found};
   }
   if (!function_known) {
     return absl::InvalidArgumentError(
@@ -469,6 +481,9 @@ void DeviceManager::Core::OnGone(const std::string& id, uint64_t generation,
   const auto node = devices_.extract(id);
   Device& device = *node.mapped();
   device.record.state = PlugState::kGone;
+  if (Bus* const entry = FindEntry(device.bus); entry != nullptr) {
+    entry->freed[device.record.place.slot] = ++removals_;
+  }
   log_.Log(vmm::LogSeverity::kInfo, absl::StrCat("removed ", id));
   Emit(DeviceEvent::Kind::kGone, &device.record);
   while (!device.waiters.empty()) {

@@ -65,6 +65,8 @@ class DeviceManager::Core : public std::enable_shared_from_this<Core> {
     HotplugBus* bus = nullptr;
     std::shared_ptr<ReportRelay> relay = nullptr;
     bool broken = false;
+    // When a slot became free, counted by removals: 0 if it always was.
+    std::map<uint32_t, uint64_t> freed = {};
   };
 
   absl::StatusOr<PluggableFactory*> CheckAttach(const AttachRequest& request);
@@ -110,6 +112,7 @@ class DeviceManager::Core : public std::enable_shared_from_this<Core> {
   uint64_t next_generation_ = 1;
   uint64_t next_waiter_ = 1;
   uint64_t next_id_ = 1;
+  uint64_t removals_ = 0;
   uint64_t sequence_ = 0;
 };
 

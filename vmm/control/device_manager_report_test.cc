@@ -169,7 +169,9 @@ TEST_F(DeviceManagerTest, LastReportOfADeviceComesBeforeItsEnd) {
 
   // Whoever has the slot next begins from nothing.
   Answer<DeviceRecord> next;
-  manager_->Attach(Request("y"), next.Take());
+  AttachRequest again = Request("y");
+  again.place.slot = 0;
+  manager_->Attach(again, next.Take());
   run_both();
   EXPECT_EQ(next.value.place, (Place{"amp1", 0, 0}));
   EXPECT_EQ(Get("y").value.driver_status, 0u);

@@ -387,6 +387,25 @@ TEST_F(DeviceManagerTest, RequestThatFailedMayBeTriedAgain) {
   EXPECT_TRUE(Attach(request).status.ok());
 }
 
+TEST_F(DeviceManagerTest, SlotThatWasFreedIsTheLastToBeChosen) {
+  std::vector<uint32_t> slots;
+  for (int i = 0; i < 7; ++i) {
+    const Answer<DeviceRecord> answer = Attach(Request());
+    ASSERT_TRUE(answer.status.ok());
+    slots.push_back(answer.value.place.slot);
+    // Slot 1 stays taken.
+    if (slots.back() == 1) continue;
+    ASSERT_TRUE(Detach(Removal(answer.value.id)).status.ok());
+    bus0_.DriverLetsGo(slots.back());
+    loop_.RunUntilIdle();
+  }
+  EXPECT_THAT(slots, ElementsAre(0, 1, 2, 3, 0, 2, 3));
+  // Who names it gets it.
+  AttachRequest request = Request();
+  request.place.slot = 3;
+  EXPECT_EQ(Attach(request).value.place.slot, 3u);
+}
+
 TEST_F(DeviceManagerTest, OldestAnswersAreForgotten) {
   const auto attach = [&](size_t number) {
     AttachRequest request = Request();
