@@ -71,7 +71,8 @@ struct DrivenFifo {
     bus.emplace(
         platform, fifo,
         guest::BusOptions{.doorbell_address = function.doorbell_address(n),
-                          .interrupt = function.interrupt(n).id});
+                          .interrupt = function.interrupt(n).id,
+                          .timeout_ns = 60'000'000'000});
     for (uint16_t number = 0; number < kDevices; ++number) {
       Driven& driven = devices[number];
       EXPECT_EQ(driven.device.Probe(&*bus, number), guest::Error::kNone);

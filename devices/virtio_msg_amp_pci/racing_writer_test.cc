@@ -256,10 +256,20 @@ TEST_P(RacingWriterTest, WindowMayChangeAnywhereAtAnyTime) {
     }
   });
 
-  const auto end = Clock::now() + std::chrono::seconds(2);
+  // For some time, and then until it was an attack.
+  const auto start = Clock::now();
   int answers = 0;
+  const auto enough = [&] {
+    return answers > 10 && device_->fifo_counters(0).breaks.value() > 0 &&
+           device_->fifo_counters(0).packets_in.value() > 100;
+  };
+  const auto over = [&] {
+    const auto time = Clock::now() - start;
+    return time >= std::chrono::minutes(1) ||
+           (time >= std::chrono::seconds(2) && enough());
+  };
   bool answered = true;
-  for (uint16_t token = 1; answered && Clock::now() < end; ++token) {
+  for (uint16_t token = 1; answered && !over(); ++token) {
     answered = neighbour.Ping(token);
     if (answered) ++answers;
     if (token % 16 == 0) {
@@ -270,11 +280,8 @@ TEST_P(RacingWriterTest, WindowMayChangeAnywhereAtAnyTime) {
   writer.join();
   sender.join();
   EXPECT_TRUE(answered) << "after " << answers;
-  EXPECT_GT(answers, 10);
   EXPECT_EQ(device_->fifo_counters(1).breaks.value(), 0u);
-  // It was an attack.
-  EXPECT_GT(device_->fifo_counters(0).breaks.value(), 0u);
-  EXPECT_GT(device_->fifo_counters(0).packets_in.value(), 100u);
+  EXPECT_TRUE(enough()) << answers;
 
   device_->Reset();
   guest_->Start();

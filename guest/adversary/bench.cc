@@ -32,7 +32,8 @@ Bench::Bench(Platform* platform, Operator* helper, SecondWriter* second_writer,
       operator_(helper),
       second_writer_(second_writer),
       options_(options),
-      wait_ns_(options.answer_ns) {}
+      wait_ns_(options.answer_ns),
+      ask_ns_(options.answer_ns) {}
 
 // --- Coming up. ---
 
@@ -129,13 +130,16 @@ CaseResult Bench::Run(const Group& group, const Case& one) {
   Mark();
   wait_ns_ = one.expected == Verdict::kDegraded ? options_.silence_ns
                                                 : options_.answer_ns;
+  // A FIFO that has to survive answers, however late.
+  ask_ns_ =
+      group.most(one) == Recovery::kDeviceReset ? options_.answer_ns : wait_ns_;
   StartWatch(group.scope);
   const Reaction reaction = one.run(*this);
   watching_ = false;
   result.watched = watched_;
   if (!ControlsAnswer(group.scope)) Fail("control-after");
   result.verdict = Judge(one, reaction);
-  wait_ns_ = options_.answer_ns;
+  wait_ns_ = ask_ns_ = options_.answer_ns;
   if (result.verdict != one.expected) Fail("verdict");
   result.recovery = Recover(group.scope, result.verdict);
   if (result.recovery > group.most(one)) Fail("recovery");

@@ -257,7 +257,8 @@ class Bench {
   Operator* const operator_;
   SecondWriter* const second_writer_;
   const BenchOptions options_;
-  uint64_t wait_ns_;
+  uint64_t wait_ns_;  // for what may not come
+  uint64_t ask_ns_;   // for an answer that tells whether the FIFO lives
   std::array<AmpFunction, 2> functions_;
   std::array<PciLocation, 2> places_;
   std::array<uint32_t, 6> bars_ = {};

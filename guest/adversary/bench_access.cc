@@ -183,7 +183,7 @@ bool Bench::AnswersWithoutRing(const RawMessage& message) {
 bool Bench::Ask(RawMessage message, Packet* answer) {
   message.Token(NextToken());
   if (!Send(message)) return false;
-  const uint64_t deadline = Deadline(wait_ns_);
+  const uint64_t deadline = Deadline(ask_ns_);
   while (ReceiveBy(deadline, answer)) {
     if (IsAnswer(*answer, message)) return true;
   }

@@ -17,19 +17,28 @@ constexpr uint64_t kBarBytes = 16 * 1024;
 
 RawMessage Ping(Bench& b) { return b.OnBus(kBusMsgPing, 12).U32(8, 7); }
 
-// A write to BAR 0 that is no ring: whether a message that waits is taken.
-Reaction RingsBy(Bench& b, uint64_t offset, uint8_t width, uint64_t value) {
-  b.Idle(20'000'000);  // rings of before are over
-  if (!b.Post(Ping(b))) return kRefused;
-  b.WriteRegister(offset, width, value);
-  b.Idle(40'000'000);
+bool TakesAnswer(Bench& b) {
   Packet packet;
   while (b.Receive(&packet)) {
-    if ((RawMessage::Get(packet, 0, 1) & kTypeResponse) != 0) return kTaken;
+    if ((RawMessage::Get(packet, 0, 1) & kTypeResponse) != 0) return true;
   }
-  b.Ring();
-  if (b.Collect(1) != 1) b.Fail("no-answer");
-  return kRefused;
+  return false;
+}
+
+// A write to BAR 0 that is no ring: whether a message that waits is taken.
+Reaction RingsBy(Bench& b, uint64_t offset, uint8_t width, uint64_t value) {
+  // A ring of before may still be on its way: then the second time shows.
+  for (int i = 0; i < 2; ++i) {
+    b.Idle(20'000'000);
+    if (!b.Post(Ping(b))) return kRefused;
+    b.WriteRegister(offset, width, value);
+    b.Idle(40'000'000);
+    if (TakesAnswer(b)) continue;
+    b.Ring();
+    if (b.Collect(1) != 1) b.Fail("no-answer");
+    return kRefused;
+  }
+  return kTaken;
 }
 
 // A write that has to leave the registers as they are.

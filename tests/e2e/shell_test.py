@@ -179,7 +179,7 @@ class RunCasesTest(unittest.TestCase):
 
   def test_a_case_that_takes_too_long_is_ended_with_its_vmm(self):
     judged, output = self.run_case(
-        'vmm_start; echo "vmm $vmm"; while :; do sleep 0.1; done', seconds=1)
+        'vmm_start; echo "vmm $vmm"; while :; do sleep 0.1; done', seconds=4)
     self.assertIn('it took too long', '; '.join(judged.reasons))
     vmm = output.split('it out| vmm ')[1].split()[0]
     self.assertFalse(os.path.exists('/proc/%s/cwd/it' % vmm))

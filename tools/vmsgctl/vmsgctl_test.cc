@@ -102,7 +102,7 @@ TEST(ParseTest, WrongUsageSaysWhatIsWrong) {
 
 TEST(RunTest, SaysThatTheVmmCannotBeReached) {
   const Outcome outcome =
-      Call({"--target", "unix:/nonexistent.sock", "--timeout", "1s", "list"});
+      Call({"--target", "unix:/nonexistent.sock", "--timeout", "30s", "list"});
   EXPECT_EQ(outcome.code, kExitUnreachable);
   EXPECT_THAT(outcome.err, HasSubstr("unix:/nonexistent.sock"));
 }

@@ -130,9 +130,11 @@ TEST_F(UnixListenerTest, WithoutADescriptorTheConnectionWaits) {
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   loop_->RunOnce(std::chrono::seconds(5));
   // The socket is still readable, and must not keep the loop busy.
-  const int idle = loop_->RunOnce(std::chrono::seconds(0));
+  // It looks again from time to time.
+  int busy = 0;
+  for (int i = 0; i < 100; ++i) busy += loop_->RunOnce(std::chrono::seconds(0));
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
-  EXPECT_EQ(idle, 0);
+  EXPECT_LT(busy, 50);
   EXPECT_TRUE(accepted_.empty());
 
   for (int i = 0; i < 3 && accepted_.empty(); ++i) {

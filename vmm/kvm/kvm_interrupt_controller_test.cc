@@ -30,7 +30,8 @@ void StartIdleGuest(TestMachine* machine) {
       machine->HandleInterrupt(GuestCode().Increment32(kInterrupts), &code));
   code.Out8(TestMachine::kPort, 1);
   const size_t idle = code.size();
-  code.Sti().Hlt().Increment32(kWakeUps).JumpTo(idle);
+  // An interrupt that comes before HLT waits for it.
+  code.Sti().Hlt().Cli().Increment32(kWakeUps).JumpTo(idle);
   ASSERT_OK(machine->Load(code));
   ASSERT_OK(machine->vcpu()->Start());
   ASSERT_EQ(machine->port()->WaitFor(1).size(), 1u);
