@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import fcntl
 import os
 import re
 import subprocess
@@ -95,8 +96,10 @@ def record(all_facts):
       ['git', 'rev-parse', '--short=10', 'HEAD'], cwd=bazel.ROOT, check=True,
       stdout=subprocess.PIPE, encoding='utf-8').stdout.strip()
   date = datetime.date.today().isoformat()
-  with open(PATH, encoding='utf-8') as file:
-    text = file.read()
-  text = add(text, [row(date, commit, facts) for facts in all_facts])
-  with open(PATH, 'w', encoding='utf-8') as file:
+  with open(PATH, 'r+', encoding='utf-8') as file:
+    # Runs of two targets beside each other may end at the same time.
+    fcntl.flock(file, fcntl.LOCK_EX)
+    text = add(file.read(), [row(date, commit, facts) for facts in all_facts])
+    file.seek(0)
+    file.truncate()
     file.write(text)
