@@ -32,8 +32,8 @@ class EventPacer {
   static constexpr uint32_t kSlots = 32;
 
   // `loop` is borrowed and outlives the pacer. `taken` says whether the driver
-  // has taken what was sent last. `may_send` is called when time
-  // alone has made Next() give something.
+  // has taken what was sent last. `may_send` is called when time alone has made
+  // Next() give something.
   EventPacer(vmm::EventLoop* loop, vmm::Duration pacing,
              absl::AnyInvocable<bool()> taken,
              absl::AnyInvocable<void()> may_send);

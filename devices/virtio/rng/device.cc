@@ -16,7 +16,7 @@ namespace {
 // After so much the loop has its turn, for the other devices on it, however
 // many notifications come meanwhile.
 constexpr uint32_t kMaxStepsPerTurn = 64;
-constexpr uint64_t kMaxBuffersPerTurn = 1024;  // of one chain, once exceeded
+constexpr uint64_t kMaxBuffersPerTurn = 1024;  // the last chain may exceed it
 constexpr uint64_t kMaxBytesPerTurn = RngOptions::kMaxRequestBytes;
 
 // Saved state, version 1: le64 budget left, le64 nanoseconds left of the
