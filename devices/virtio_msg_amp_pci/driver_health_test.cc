@@ -94,8 +94,13 @@ class DriverHealthTest : public testing::TestWithParam<FifoLayout> {
     driver_.Ask(AnswerTo(back[0]));
     ASSERT_EQ(health(), DriverHealth::kAnswers);
   }
+  // Takes the PINGs and answers none.
   void FallSilent() {
-    m_.loop.AdvanceTime(3 * (kInterval + kTimeout));
+    for (int i = 0; i < 3; ++i) {
+      for (Bytes& ping : Pings(RunFor(kInterval + kTimeout))) {
+        unanswered_.push_back(std::move(ping));
+      }
+    }
     ASSERT_EQ(health(), DriverHealth::kUnresponsive);
   }
   // Indices and state words that cannot be.
@@ -114,6 +119,7 @@ class DriverHealthTest : public testing::TestWithParam<FifoLayout> {
   control::HotplugBus* const bus_ = m_.device->bus(0);
   virtio::DummyDevice* device_ = nullptr;
   LayoutDriver driver_{&m_};
+  std::vector<Bytes> unanswered_;
   std::vector<Health> slot_health_;
   std::vector<DriverHealth> driver_health_;
 };
@@ -143,14 +149,36 @@ TEST_P(DriverHealthTest, VerdictShowsInReportsOfBusAndSlots) {
   EXPECT_EQ(m_.device->bus(1)->bus_report().driver_health,
             DriverHealth::kUnknown);
 
-  // It comes back to life and finds them.
-  for (const Bytes& ping : Pings(driver_.TakeAll())) {
-    driver_.Send(AnswerTo(ping));
-  }
+  // It comes back to life.
+  for (const Bytes& ping : unanswered_) driver_.Send(AnswerTo(ping));
   m_.loop.RunUntilIdle();
   EXPECT_EQ(driver_health_.back(), DriverHealth::kAnswers);
   EXPECT_EQ(slot_health_.back(), Health::kOk);
   EXPECT_EQ(count("pings_unexpected"), 2u) << "too late, but for the last";
+}
+
+// A second PING would be found together with the first and overwrite it.
+TEST_P(DriverHealthTest, DriverThatTakesNothingIsInterruptedOnceAndMissesAll) {
+  ASSERT_NO_FATAL_FAILURE(Prove());
+  const uint64_t interrupts = m_.interrupts.count(0);
+  m_.loop.AdvanceTime(3 * (kInterval + kTimeout));
+  EXPECT_EQ(health(), DriverHealth::kUnresponsive);
+  EXPECT_EQ(m_.interrupts.count(0), interrupts + 1);
+  EXPECT_EQ(count("pings_sent"), 2u);
+  EXPECT_EQ(count("pings_missed"), 3u);
+
+  // It comes back to life, too late for the one that it finds.
+  const std::vector<Bytes> found = Pings(driver_.TakeAll());
+  ASSERT_THAT(found, SizeIs(1));
+  driver_.Send(AnswerTo(found[0]));
+  m_.loop.RunUntilIdle();
+  EXPECT_EQ(count("pings_unexpected"), 1u);
+  const std::vector<Bytes> next = Pings(RunFor(kInterval + kTimeout));
+  ASSERT_THAT(next, SizeIs(1));
+  driver_.Send(AnswerTo(next[0]));
+  m_.loop.RunUntilIdle();
+  EXPECT_EQ(health(), DriverHealth::kAnswers);
+  EXPECT_EQ(slot_health_.back(), Health::kOk);
 }
 
 TEST_P(DriverHealthTest, NobodyIsAskedWhileBusMasteringIsOff) {
