@@ -81,16 +81,20 @@ class AccessPlatformTest : public testing::Test {
     return config;
   }
   void SetQueue(const virtio::QueueConfig& config) {
+    harness_->Ask(GetVqueueRequest(kDev, 0));
     harness_->Ask(SetVqueueRequest(kDev, 0, config.size, config.desc.value,
                                    config.driver.value, config.device.value));
+    harness_->Ask(GetVqueueRequest(kDev, 0));
   }
   uint32_t QueueSize() {
     return harness_->Ask(GetVqueueRequest(kDev, 0)).u32(8);
   }
   // Everything up to the write of FEATURES_OK, whose result it gives.
   uint32_t Negotiate(uint32_t high_features) {
+    harness_->Ask(GetDeviceInfoRequest(kDev));
     harness_->Ask(SetStatusRequest(kDev, 0));
     harness_->Ask(SetStatusRequest(kDev, kAckDriver));
+    harness_->Ask(GetDeviceFeaturesRequest(kDev, 0, 2));
     harness_->Ask(SetDriverFeaturesRequest(kDev, 0, {0, high_features}));
     return harness_->Ask(SetStatusRequest(kDev, kFeaturesOk)).u32(0);
   }
@@ -121,6 +125,7 @@ class AccessPlatformTest : public testing::Test {
 
 TEST_F(AccessPlatformTest, IsOfferedByEachDeviceWhereAddressesAreTranslated) {
   Create();
+  harness_->DriverBreaks("DRV-INIT-1");
   EXPECT_NE(
       harness_->Ask(GetDeviceFeaturesRequest(kDev, 1, 1)).u32(8) & kPlatform,
       0u);
@@ -128,6 +133,7 @@ TEST_F(AccessPlatformTest, IsOfferedByEachDeviceWhereAddressesAreTranslated) {
 
 TEST(AccessPlatformOfferTest, IsNotOfferedWithoutATranslator) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-2");
   // Whatever the device says.
   harness.PlugDummy(kDev, {.offered = {virtio::kFeatureVersion1,
                                        virtio::kFeatureAccessPlatform}});
@@ -172,6 +178,7 @@ TEST_F(AccessPlatformTest, GuestPhysicalBufferNeedsAReset) {
 
 TEST_F(AccessPlatformTest, DriverWithoutItIsRefusedAndTheOperatorTold) {
   Create();
+  harness_->DriverBreaks("DRV-FEAT-4 DRV-FINAL-1");
   EXPECT_EQ(Negotiate(kVersion1), kAckDriver);
   EXPECT_EQ(log_.lines,
             (std::vector<std::string>{

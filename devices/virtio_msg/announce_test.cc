@@ -253,6 +253,7 @@ TEST(AnnounceTest, TearDownOfTheRemovedDeviceBringsTheNextEvent) {
 // A driver resets a device at the start of a probe as well.
 TEST(AnnounceTest, ResetByAProbeIsNoReactionToRemoved) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(1, kInstant);
   harness.PlugDummy(2, kInstant);
   harness.Enumerate();

@@ -42,6 +42,7 @@ TEST(DeferralTest, OneSlowResetHoldsUpNobodyElse) {
 
 TEST(DeferralTest, AnswersOfOneDeviceKeepTheirOrder) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   DummyDevice* const slow = harness.PlugDummy(1, kInstant);
   harness.Enumerate();
   slow->HoldTransitions(true);
@@ -97,6 +98,7 @@ TEST(DeferralTest, SlowDevicesDoNotShareTheBound) {
 
 TEST(DeferralTest, EventAvailOfABusyDeviceTakesNoPlace) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-FINAL-3");
   DummyDevice* const slow = harness.PlugDummy(1, kInstant);
   harness.Enumerate();
   slow->HoldTransitions(true);

@@ -272,6 +272,7 @@ TEST_F(DriverPingTest, LateAnswerEndsTheVerdict) {
 }
 
 TEST_F(DriverPingTest, WrongAnswersAreCountedAndAreNoSign) {
+  harness_.DriverBreaks("DRV-HDR-3 BUS-PING-1");
   ASSERT_NO_FATAL_FAILURE(Prove());
   const std::vector<Received> pings = FallSilent();
   const uint32_t data = pings.at(1).u32(0);
@@ -290,6 +291,7 @@ TEST_F(DriverPingTest, WrongAnswersAreCountedAndAreNoSign) {
 }
 
 TEST_F(DriverPingTest, AnswerThatNobodyAskedForProvesNothing) {
+  harness_.DriverBreaks("BUS-PING-1");
   harness_.Send(PingAnswer(0, 0));
   harness_.Send(PingAnswer(1, 1));
   EXPECT_EQ(health(), DriverHealth::kUnknown);

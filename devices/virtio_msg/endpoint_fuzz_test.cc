@@ -91,6 +91,7 @@ static_assert(ShadowEndpoint::kReadOnlyConfigBytes ==
 class Target {
  public:
   Target() : device_(harness_.PlugDummy(kDev, DeviceOptions())) {
+    harness_.DriverMayBreakAnything();
     harness_.Enumerate();
     harness_.link().Take();
   }

@@ -213,6 +213,7 @@ TEST_F(HotplugTest, RemovedIsOwedOnceInfoWasAnswered) {
 }
 
 TEST_F(HotplugTest, RemovedIsOwedOnceADriverWroteItsStatus) {
+  harness_.DriverBreaks("DRV-INIT-1");
   harness_.link().set_room(0);
   harness_.PlugDummy(kDev, kInstant);
   harness_.Send(SetStatusRequest(kDev, 1));
@@ -220,6 +221,7 @@ TEST_F(HotplugTest, RemovedIsOwedOnceADriverWroteItsStatus) {
 }
 
 TEST_F(HotplugTest, ProbeAfterTheRemovalFindsNoDevice) {
+  harness_.DriverBreaks("DRV-HDR-5");
   harness_.PlugDummy(kDev, kInstant);
   harness_.RunFor({});
   EXPECT_OK(Unplug(kGraceful));
@@ -230,6 +232,7 @@ TEST_F(HotplugTest, ProbeAfterTheRemovalFindsNoDevice) {
 // --- Unplug: graceful. ---
 
 TEST_F(HotplugTest, GracefulRemovalServesUntilStatusZero) {
+  harness_.DriverBreaks("DRV-RVQ-1");
   harness_.PlugDummy(kDev, kInstant);
   harness_.Start(kDev);
   FakeDriverQueue queue(&harness_.memory(),
@@ -319,6 +322,7 @@ TEST_F(HotplugTest, ForcedRemovalFailsOldAndNewRequests) {
 // A driver that is about to start the device gets it, failing: no request of
 // it may hang.
 TEST_F(HotplugTest, DeviceActivatedDuringAForcedRemovalFailsItsRequests) {
+  harness_.DriverBreaks("DRV-INIT-3 DRV-VQ-1");
   DummyDevice* const device = harness_.PlugDummy(kDev, kInstant);
   harness_.Negotiate(kDev);
   harness_.Ask(BusHarness::SetVqueueFor(kDev, 0));
@@ -398,6 +402,7 @@ TEST_F(HotplugTest, NewDeviceHasItsOwnGenerationAndNothingOfTheOld) {
 // A REMOVED that has not been sent yet must not hit the new device: until then
 // the driver sees an empty slot.
 TEST_F(HotplugTest, NewDeviceIsHiddenUntilRemovedOfTheOldWasSent) {
+  harness_.DriverBreaks("DRV-HDR-5");
   harness_.PlugDummy(kDev, kInstant);
   harness_.Ask(GetDeviceInfoRequest(kDev));
   harness_.PlugDummy(6, kInstant);

@@ -72,6 +72,7 @@ TEST(GetDevicesTest, CountZeroGivesAnEmptyBitmap) {
 
 TEST(GetDevicesTest, UnalignedRangeIsDroppedAndCounted) {
   BusHarness harness;
+  harness.DriverBreaks("BUS-ENUM-3");
   EXPECT_TRUE(harness.Send(GetDevicesRequest(4, 8)).empty());
   EXPECT_TRUE(harness.Send(GetDevicesRequest(0, 9)).empty());
   EXPECT_EQ(harness.counters().malformed.value(), 2u);
@@ -94,6 +95,7 @@ TEST(PingTest, DataAndTokenComeBackUnchanged) {
 
 TEST(PingTest, AnswerOfTheDriverGivesNoAnswer) {
   BusHarness harness;
+  harness.DriverBreaks("BUS-PING-1");
   EXPECT_TRUE(harness.Send(Message(3, 0x03, 0, Payload().U32(7))).empty());
   EXPECT_EQ(harness.counters().malformed.value(), 0u);
 }
@@ -130,6 +132,7 @@ TEST(RoutingTest, AnswerCarriesDeviceNumberAndToken) {
 // amp-pci-device, 4: a device number of 32 or more is dropped.
 TEST(RoutingTest, DeviceNumberOfThirtyTwoOrMoreIsDroppedAndCounted) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-HDR-5");
   for (const uint16_t dev : {32, 33, 0x100, 0xFFFF}) {
     EXPECT_TRUE(harness.Send(GetDeviceInfoRequest(dev)).empty());
   }
@@ -141,6 +144,7 @@ TEST(RoutingTest, DeviceNumberOfThirtyTwoOrMoreIsDroppedAndCounted) {
 // virtio-msg-messages, 6.2: discarded without any traffic.
 TEST(RoutingTest, MalformedMessagesAreDroppedAndCounted) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-LIMIT-2 DRV-HDR-3 FACT-HDR-2 BUS-HDR-2");
   harness.PlugDummy(5);
   EXPECT_TRUE(harness.Send(Bytes(3)).empty());             // too short
   EXPECT_TRUE(harness.Send(Message(0, 0x0D, 5)).empty());  // unknown id
@@ -192,12 +196,14 @@ struct NeutralCase {
   std::string_view name;
   Bytes request;
   Bytes answer;
+  std::string_view broken = "";  // rows
 };
 
 class EmptySlotTest : public testing::TestWithParam<NeutralCase> {};
 
 TEST_P(EmptySlotTest, AnswersNeutrally) {
   BusHarness harness;
+  harness.DriverBreaks(GetParam().broken);
   const std::vector<Received> got = harness.Send(GetParam().request);
   ASSERT_EQ(got.size(), 1u);
   EXPECT_EQ(got[0].bytes(), GetParam().answer);
@@ -214,27 +220,32 @@ INSTANTIATE_TEST_SUITE_P(
         NeutralCase{"GetDeviceInfo", GetDeviceInfoRequest(7),
                     Response(0x02, Payload().U64(0).U64(0).U64(0))},
         NeutralCase{"GetDeviceFeatures", GetDeviceFeaturesRequest(7, 0, 2),
-                    Response(0x03, Payload().U32(0).U32(2).U64(0))},
+                    Response(0x03, Payload().U32(0).U32(2).U64(0)),
+                    "DRV-INIT-1"},
         NeutralCase{"SetDriverFeatures", SetDriverFeaturesRequest(7, 0, {1}),
-                    Response(0x04)},
+                    Response(0x04), "DRV-INIT-1 DRV-FEAT-1 DRV-STATUS-2"},
         NeutralCase{"GetConfig", GetConfigRequest(7, 4, 8),
-                    Response(0x05, Payload().U32(0).U32(4).U32(0))},
+                    Response(0x05, Payload().U32(0).U32(4).U32(0)),
+                    "DRV-INIT-1"},
         NeutralCase{"SetConfig", SetConfigRequest(7, 0, 4, {1}),
-                    Response(0x06, Payload().U32(0).U32(4).U32(0))},
+                    Response(0x06, Payload().U32(0).U32(4).U32(0)),
+                    "DRV-GEN-1 DRV-INIT-1"},
         NeutralCase{"GetDeviceStatus", GetStatusRequest(7),
                     Response(0x07, Payload().U32(0))},
         NeutralCase{"SetDeviceStatus", SetStatusRequest(7, 1),
-                    Response(0x08, Payload().U32(0))},
+                    Response(0x08, Payload().U32(0)), "DRV-INIT-1"},
         NeutralCase{"Reset", SetStatusRequest(7, 0),
                     Response(0x08, Payload().U32(0))},
         NeutralCase{
             "GetVqueue", GetVqueueRequest(7, 3),
             Response(
                 0x09,
-                Payload().U32(3).U32(0).U32(0).U32(0).U64(0).U64(0).U64(0))},
+                Payload().U32(3).U32(0).U32(0).U32(0).U64(0).U64(0).U64(0)),
+            "DRV-INIT-1"},
         NeutralCase{"SetVqueue", SetVqueueRequest(7, 0, 8, 0, 0, 0),
-                    Response(0x0A)},
-        NeutralCase{"ResetVqueue", ResetVqueueRequest(7, 0), Response(0x0B)},
+                    Response(0x0A), "DRV-INIT-1 DRV-INIT-2 DRV-VQ-1 DRV-VQ-3"},
+        NeutralCase{"ResetVqueue", ResetVqueueRequest(7, 0), Response(0x0B),
+                    "DRV-RVQ-1"},
         NeutralCase{"GetShm", GetShmRequest(7, 1),
                     Response(0x0C, Payload().U32(1).U32(0).U32(0))}),
     [](const auto& param_info) { return std::string(param_info.param.name); });
@@ -242,6 +253,7 @@ INSTANTIATE_TEST_SUITE_P(
 // O-12: what fits.
 TEST(EmptySlotEventTest, FeatureAnswerStaysWithinTheMaximum) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   const Received answer =
       harness.Ask(GetDeviceFeaturesRequest(7, 0, 0xFFFFFFFF));
   EXPECT_EQ(answer.msg_size(), 64);
@@ -250,6 +262,7 @@ TEST(EmptySlotEventTest, FeatureAnswerStaysWithinTheMaximum) {
 
 TEST(EmptySlotEventTest, EventIsDroppedInSilence) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-FINAL-3");
   EXPECT_TRUE(harness.Send(AvailEvent(7, 0)).empty());
   EXPECT_EQ(harness.counters().malformed.value(), 0u);
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "devices/virtio/features.h"
@@ -47,8 +48,10 @@ class RememberingLogSink final : public vmm::LogSink {
 void StartWith(BusHarness* harness, uint32_t high_features,
                const virtio::QueueConfig& config) {
   harness->Negotiate(kDev, 0, high_features);
+  harness->Ask(GetVqueueRequest(kDev, 0));
   harness->Ask(SetVqueueRequest(kDev, 0, config.size, config.desc.value,
                                 config.driver.value, config.device.value));
+  harness->Ask(GetVqueueRequest(kDev, 0));
   ASSERT_EQ(harness->Ask(SetStatusRequest(kDev, 15)).u32(0), 15u);
 }
 
@@ -76,6 +79,7 @@ TEST(RingPackedTest, DriverMayHaveAPackedQueueOfAnySize) {
 
 TEST(RingPackedTest, WithoutItTheSizeIsAPowerOfTwo) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-VQ-1");
   harness.PlugDummy(kDev, kInstant);
   harness.Negotiate(kDev);
   harness.Ask(SetVqueueRequest(kDev, 0, 5, 0x1000, 0x2000, 0x3000));
@@ -99,6 +103,7 @@ TEST(RingPackedTest, QueueThatIsResetStartsWithWrapCountersOfOne) {
   FakePackedDriverQueue second(&harness.memory(), base, 3);
   const virtio::QueueConfig& config = second.config();
   const std::optional<uint16_t> id = AddEcho(&second);
+  harness.Ask(GetVqueueRequest(kDev, 0));
   harness.Ask(SetVqueueRequest(kDev, 0, config.size, config.desc.value,
                                config.driver.value, config.device.value));
   harness.RunFor(vmm::Duration(0));
@@ -147,28 +152,30 @@ TEST(NotificationDataTest, PositionIsAHintThatIsNotBelieved) {
     uint32_t features;
     uint32_t position;
     bool fits;
+    std::string_view broken = "";  // row
   };
   constexpr Case kCases[] = {
       // The available index.
       {kData, 1, true},
-      {kData, 0, true},  // not the true one
+      {kData, 0, true, "DRV-NOTIF-3"},  // not the true one
       {kData, 0xffff, true},
-      {kData, 0x10000, false},
+      {kData, 0x10000, false, "DRV-NOTIF-3"},
       {kData, kWrapBit | 1, false},
-      {kData, 0xffffffff, false},
+      {kData, 0xffffffff, false, "DRV-NOTIF-3"},
       // A descriptor and a wrap counter.
       {kData | kPacked, kWrapBit | 2, true},
       {kData | kPacked, 7, true},  // nor this
-      {kData | kPacked, kWrapBit | 8, false},
-      {kData | kPacked, 0x7fffffff, false},
+      {kData | kPacked, kWrapBit | 8, false, "DRV-NOTIF-3"},
+      {kData | kPacked, 0x7fffffff, false, "DRV-NOTIF-3"},
       // The value means nothing.
-      {0, 0xffffffff, true},
-      {kPacked, 0xffffffff, true},
+      {0, 0xffffffff, true, "DRV-NOTIF-4"},
+      {kPacked, 0xffffffff, true, "DRV-NOTIF-4"},
   };
   for (const Case& c : kCases) {
     SCOPED_TRACE(c.position);
     RememberingLogSink log;
     BusHarness harness({}, &log);
+    harness.DriverBreaks(c.broken);
     DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
     const vmm::GuestAddress base = BusHarness::QueuePlace(kDev, 0).desc;
     std::optional<FakeDriverQueue> split;
@@ -191,6 +198,7 @@ TEST(NotificationDataTest, PositionIsAHintThatIsNotBelieved) {
 TEST(NotificationDataTest, BadPositionsDoNotFillTheLog) {
   RememberingLogSink log;
   BusHarness harness({}, &log);
+  harness.DriverBreaks("DRV-NOTIF-3");
   harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev, 1, 0, kVersion1 | kData);
   for (int i = 0; i < 1000; ++i) {

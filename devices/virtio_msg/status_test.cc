@@ -34,6 +34,7 @@ uint32_t Write(BusHarness* harness, uint32_t status) {
 
 TEST(StatusTest, WalksToDriverOk) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1");
   DummyDevice* const device = harness.PlugDummy(kDev);
   EXPECT_EQ(harness.Status(kDev), 0u);
   EXPECT_EQ(Write(&harness, 1), 1u);
@@ -50,6 +51,7 @@ TEST(StatusTest, WalksToDriverOk) {
 // virtio 1.2, 2.1.1: the driver doesn't clear bits; only a reset does.
 TEST(StatusTest, BitsAreNotClearedByAWriteWithoutThem) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-STATUS-2");
   harness.PlugDummy(kDev);
   harness.Start(kDev);
   EXPECT_EQ(Write(&harness, kAck), 15u);
@@ -59,6 +61,7 @@ TEST(StatusTest, BitsAreNotClearedByAWriteWithoutThem) {
 // O-32.
 TEST(StatusTest, BitsEightToThirtyOneAreIgnored) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-STATUS-2 DRV-STATUS-3");
   harness.PlugDummy(kDev);
   EXPECT_EQ(Write(&harness, 0xFFFFFF00 | kAck), kAck);
   EXPECT_EQ(Write(&harness, 0x100), 0u);  // a reset
@@ -68,6 +71,7 @@ TEST(StatusTest, BitsEightToThirtyOneAreIgnored) {
 // What is the device's to set, or nobody's: 16 (virtio 1.4), 32, 64.
 TEST(StatusTest, BitsThatAreNotTheDriversAreIgnored) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-STATUS-2");
   harness.PlugDummy(kDev);
   EXPECT_EQ(Write(&harness, 16 | 32 | kNeedsReset), 0u);
   EXPECT_EQ(Write(&harness, kAck | 16 | 32 | kNeedsReset), kAck);
@@ -76,6 +80,7 @@ TEST(StatusTest, BitsThatAreNotTheDriversAreIgnored) {
 
 TEST(StatusTest, FeaturesOkNeedsDriver) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-STATUS-2");
   harness.PlugDummy(kDev);
   harness.Ask(SetDriverFeaturesRequest(kDev, 1, {1}));
   EXPECT_EQ(Write(&harness, kAck | kFeaturesOk), kAck);
@@ -85,6 +90,7 @@ TEST(StatusTest, FeaturesOkNeedsDriver) {
 // O-10: always cleared on refusal; the driver may try another set.
 TEST(StatusTest, FeaturesOkIsRefusedForASetTheDeviceCanNotWorkWith) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-FEAT-2");
   harness.PlugDummy(kDev, {.offered = {28, 32}, .required = {28, 32}});
   Write(&harness, 3);
   harness.Ask(SetDriverFeaturesRequest(kDev, 0, {0, 1}));
@@ -98,6 +104,7 @@ TEST(StatusTest, FeaturesOkIsRefusedForASetTheDeviceCanNotWorkWith) {
 // the legacy interface has no messages.
 TEST(StatusTest, FeaturesOkIsRefusedWithoutVersion1) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-FEAT-2");
   harness.PlugDummy(kDev, {.required = {}});
   Write(&harness, 3);
   EXPECT_EQ(Write(&harness, 11), 3u);
@@ -107,6 +114,8 @@ TEST(StatusTest, FeaturesOkIsRefusedWithoutVersion1) {
 
 TEST(StatusTest, DriverOkNeedsFeaturesOk) {
   BusHarness harness;
+  harness.DriverBreaks(
+      "DRV-INIT-1 DRV-FEAT-1 DRV-FEAT-2 DRV-FEAT-3 DRV-FINAL-1");
   DummyDevice* const device = harness.PlugDummy(kDev);
   EXPECT_EQ(Write(&harness, kAck | kDriver | kDriverOk), 3u);
   EXPECT_EQ(Write(&harness, 15), 3u);  // VERSION_1 is missing
@@ -152,6 +161,7 @@ TEST(StatusTest, NeedsResetStaysUntilTheReset) {
 // An activation that fails is the device's own change of status (O-28).
 TEST(ActivationTest, FailureAnswersNeedsResetAndSendsEventConfig) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-3 DRV-VQ-1");
   DummyDevice* const device =
       harness.PlugDummy(kDev, {.max_transition_delay = {}});
   harness.Negotiate(kDev);
@@ -172,6 +182,7 @@ TEST(ActivationTest, FailureAnswersNeedsResetAndSendsEventConfig) {
 
 TEST(ActivationTest, QueueWhoseMemoryHasGoneNeedsAReset) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-3 DRV-VQ-1");
   harness.PlugDummy(kDev, {.max_transition_delay = {}});
   harness.Negotiate(kDev);
   harness.Ask(BusHarness::SetVqueueFor(kDev, 0));
@@ -229,6 +240,7 @@ TEST(ResetTest, ForgetsFeaturesAndQueues) {
 
 TEST(ResetTest, IsAllowedInEveryState) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-STATUS-2 DRV-FINAL-1");
   DummyDevice* const device = harness.PlugDummy(kDev);
   for (const uint32_t status : {1u, 3u, 11u, 15u}) {
     if (status >= 11) harness.Ask(SetDriverFeaturesRequest(kDev, 1, {1}));

@@ -69,6 +69,7 @@ TEST(GetDeviceInfoTest, IsAnsweredInEveryState) {
 
 TEST(GetDeviceFeaturesTest, OffersWhatTheDeviceOffers) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(kDev, {.offered = {0, 28, 32, 40}});
   const Received both = harness.Ask(GetDeviceFeaturesRequest(kDev, 0, 2));
   EXPECT_EQ(both.msg_size(), 24);
@@ -83,6 +84,7 @@ TEST(GetDeviceFeaturesTest, OffersWhatTheDeviceOffers) {
 // O-34, and what this transport does not do.
 TEST(GetDeviceFeaturesTest, DoesNotOfferWhatTheTransportCanNotCarry) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-2 DRV-STATUS-2");
   harness.PlugDummy(
       kDev,
       {.offered = {virtio::kFeatureVersion1, virtio::kFeatureNotifConfigData,
@@ -97,6 +99,7 @@ TEST(GetDeviceFeaturesTest, DoesNotOfferWhatTheTransportCanNotCarry) {
 
 TEST(GetDeviceFeaturesTest, BlocksPastTheEndAreZero) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(kDev, {.offered = {0, 32}});
   for (const uint32_t block : {4u, 1000u, 0x7FFFFFFFu, 0xFFFFFFFFu}) {
     const Received got = harness.Ask(GetDeviceFeaturesRequest(kDev, block, 3));
@@ -111,6 +114,7 @@ TEST(GetDeviceFeaturesTest, BlocksPastTheEndAreZero) {
 // O-12 departs from the echo: as many as fit, and the answer says so.
 TEST(GetDeviceFeaturesTest, ReturnsAsManyBlocksAsFit) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(kDev);
   for (const uint32_t count : {13u, 100u, 0x40000000u, 0xFFFFFFFFu}) {
     const Received got = harness.Ask(GetDeviceFeaturesRequest(kDev, 0, count));
@@ -137,6 +141,7 @@ TEST(GetDeviceFeaturesTest, ReportsTheOfferedSetAfterNegotiation) {
 
 TEST(SetDriverFeaturesTest, AnswerIsEmptyAndTheVerdictIsFeaturesOk) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-STATUS-2");
   harness.PlugDummy(kDev);
   const Received answer =
       harness.Ask(SetDriverFeaturesRequest(kDev, 0, {0, 1}));
@@ -147,6 +152,7 @@ TEST(SetDriverFeaturesTest, AnswerIsEmptyAndTheVerdictIsFeaturesOk) {
 // O-11: blocks that the message does not name keep their value.
 TEST(SetDriverFeaturesTest, UnnamedBlocksKeepTheirValue) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-FEAT-2 DRV-STATUS-2");
   harness.PlugDummy(kDev, {.offered = {28, 32}, .required = {28, 32}});
   harness.Ask(SetDriverFeaturesRequest(kDev, 1, {1}));
   harness.Ask(SetDriverFeaturesRequest(kDev, 0, {1u << 28}));
@@ -156,6 +162,7 @@ TEST(SetDriverFeaturesTest, UnnamedBlocksKeepTheirValue) {
 // 4.3: the acknowledged set is made equal to the data.
 TEST(SetDriverFeaturesTest, LaterWriteReplacesTheBlock) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-STATUS-2");
   harness.PlugDummy(kDev, {.offered = {28, 32}});
   harness.Ask(SetDriverFeaturesRequest(kDev, 0, {0xFFFFFFFF, 1}));
   harness.Ask(SetStatusRequest(kDev, 3));
@@ -168,7 +175,9 @@ TEST(SetDriverFeaturesTest, LaterWriteReplacesTheBlock) {
 TEST(SetDriverFeaturesTest, BitThatIsNotOfferedIsRefused) {
   for (const uint32_t block : {0u, 1u, 3u, 4u, 67u, 68u, 0xFFFFFFFFu}) {
     BusHarness harness;
+    harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-2 DRV-STATUS-2");
     harness.PlugDummy(kDev, {.offered = {28, 32}});
+    harness.Ask(GetDeviceFeaturesRequest(kDev, 0, 4));
     harness.Ask(SetDriverFeaturesRequest(kDev, 1, {1}));
     EXPECT_EQ(harness.Ask(SetDriverFeaturesRequest(kDev, block, {1u << 7 | 1}))
                   .msg_size(),
@@ -179,6 +188,7 @@ TEST(SetDriverFeaturesTest, BitThatIsNotOfferedIsRefused) {
 
 TEST(SetDriverFeaturesTest, ZeroBlocksPastTheEndAreNoBits) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-STATUS-2");
   harness.PlugDummy(kDev);
   harness.Ask(SetDriverFeaturesRequest(kDev, 0, {0, 1, 0, 0, 0, 0}));
   harness.Ask(SetDriverFeaturesRequest(kDev, 0xFFFFFFFF, {0, 0}));
@@ -188,6 +198,7 @@ TEST(SetDriverFeaturesTest, ZeroBlocksPastTheEndAreNoBits) {
 // O-11: after FEATURES_OK ignored, with the normal answer.
 TEST(SetDriverFeaturesTest, IsIgnoredAfterFeaturesOk) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-FEAT-3");
   DummyDevice* const device =
       harness.PlugDummy(kDev, {.offered = {28, 32, 40}});
   harness.Negotiate(kDev, 0, 1);
@@ -234,6 +245,7 @@ TEST(AckedFeaturesTest, ABitFarPastTheEndStays) {
 
 TEST(GetConfigTest, ReturnsTheBytesAndTheGeneration) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   DummyDevice* const device = harness.PlugDummy(kDev);
   device->ChangeConfig(0, Hex("00 11 22 33 44 55 66 77"));
   const Received got = harness.Ask(GetConfigRequest(kDev, 2, 4));
@@ -246,6 +258,7 @@ TEST(GetConfigTest, ReturnsTheBytesAndTheGeneration) {
 // O-13 departs from FACT-GC-1: length 0, offset echoed, current generation.
 TEST(GetConfigTest, RangePastTheEndIsRefused) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(kDev, {.config_size = 16});
   struct Range {
     uint32_t offset, length;
@@ -266,6 +279,7 @@ TEST(GetConfigTest, RangePastTheEndIsRefused) {
 
 TEST(GetConfigTest, LengthAboveTheMaximumMessageIsRefused) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(kDev, {.config_size = 256});
   EXPECT_EQ(harness.Ask(GetConfigRequest(kDev, 0, 44)).msg_size(), 64);
   EXPECT_EQ(harness.Ask(GetConfigRequest(kDev, 0, 45)).msg_size(), 20);
@@ -276,6 +290,7 @@ TEST(GetConfigTest, LengthAboveTheMaximumMessageIsRefused) {
 
 TEST(SetConfigTest, AppliesAndAnswersWithTheLength) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-GEN-1 DRV-INIT-1");
   harness.PlugDummy(kDev);
   const Received answer =
       harness.Ask(SetConfigRequest(kDev, 0, 6, {0xAA, 0xBB}));
@@ -304,6 +319,7 @@ TEST(SetConfigTest, OwnWriteNeitherAdvancesTheCountNorCausesAnEvent) {
 // 4.5, 6.5: a mismatch means rejection; nothing is written.
 TEST(SetConfigTest, StaleGenerationIsRejectedWithTheCurrentOne) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-GEN-2");
   DummyDevice* const device = harness.PlugDummy(kDev);
   harness.Start(kDev);
   const uint32_t old = harness.Ask(GetConfigRequest(kDev, 0, 1)).u32(0);
@@ -323,12 +339,14 @@ TEST(SetConfigTest, StaleGenerationIsRejectedWithTheCurrentOne) {
 // O-14.
 TEST(SetConfigTest, LengthZeroChangesNothing) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-GEN-1 DRV-INIT-1");
   harness.PlugDummy(kDev);
   EXPECT_EQ(harness.Ask(SetConfigRequest(kDev, 0, 4, {})).u32(8), 0u);
 }
 
 TEST(SetConfigTest, RangePastTheEndOrRefusedByTheDeviceIsRejectedWhole) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-GEN-1 DRV-INIT-1");
   harness.PlugDummy(kDev, {.config_size = 16});
   for (const uint32_t offset : {15u, 16u, 17u, 0xFFFFFFFFu, 0u,
                                 DummyDevice::kReadOnlyConfigBytes - 1}) {

@@ -77,6 +77,7 @@ FakeDriverQueue MakeQueue(BusHarness* harness, uint32_t index) {
 
 TEST(VqueueTest, UnconfiguredQueueHasAMaximumAndNothingElse) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(kDev);
   EXPECT_EQ(Get(&harness, 0), kUnconfigured);
   EXPECT_EQ(Get(&harness, 1), kUnconfigured);
@@ -85,6 +86,7 @@ TEST(VqueueTest, UnconfiguredQueueHasAMaximumAndNothingElse) {
 // O-18.
 TEST(VqueueTest, QueueThatDoesNotExistIsAllZero) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(kDev);
   for (const uint32_t index : {2u, 0xFFFFu, 0x10000u, 0xFFFFFFFFu}) {
     EXPECT_EQ(Get(&harness, index), (Settings{0, 0, 0, 0, 0}));
@@ -93,6 +95,7 @@ TEST(VqueueTest, QueueThatDoesNotExistIsAllZero) {
 
 TEST(VqueueTest, SettingsComeBack) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-VQ-1");
   harness.PlugDummy(kDev);
   harness.Negotiate(kDev);
   EXPECT_EQ(harness.Ask(BusHarness::SetVqueueFor(kDev, 1)).msg_size(), 8);
@@ -103,6 +106,7 @@ TEST(VqueueTest, SettingsComeBack) {
 // 6.6: queues are enabled only after FEATURES_OK.
 TEST(VqueueTest, SettingsBeforeFeaturesOkChangeNothing) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-INIT-2 DRV-VQ-1");
   harness.PlugDummy(kDev);
   harness.Ask(SetStatusRequest(kDev, 3));
   EXPECT_EQ(harness.Ask(BusHarness::SetVqueueFor(kDev, 0)).msg_size(), 8);
@@ -112,6 +116,7 @@ TEST(VqueueTest, SettingsBeforeFeaturesOkChangeNothing) {
 // O-20: before DRIVER_OK it replaces the settings.
 TEST(VqueueTest, SettingsBeforeDriverOkAreReplaced) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-VQ-1");
   harness.PlugDummy(kDev);
   harness.Negotiate(kDev);
   harness.Ask(BusHarness::SetVqueueFor(kDev, 0, 8));
@@ -122,6 +127,7 @@ TEST(VqueueTest, SettingsBeforeDriverOkAreReplaced) {
 // O-19: no change, the normal empty answer.
 TEST(VqueueTest, UnusableSettingsChangeNothing) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-VQ-1 DRV-VQ-2 DRV-VQ-3 DRV-GDI-1 DRV-SVQ-2");
   harness.PlugDummy(kDev);
   harness.Negotiate(kDev);
   harness.Ask(BusHarness::SetVqueueFor(kDev, 0));
@@ -151,6 +157,7 @@ TEST(VqueueTest, UnusableSettingsChangeNothing) {
 // O-20 departs from DEV-RTVQ-1: a running queue is left alone.
 TEST(VqueueTest, RunningQueueKeepsItsSettings) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-VQ-1");
   harness.PlugDummy(kDev);
   harness.Start(kDev);
   harness.Ask(BusHarness::SetVqueueFor(kDev, 0, 16));
@@ -160,6 +167,7 @@ TEST(VqueueTest, RunningQueueKeepsItsSettings) {
 // 6.8: queues may be configured after DRIVER_OK as well.
 TEST(VqueueTest, QueueConfiguredAfterDriverOkRuns) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-VQ-1");
   harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev, 1);
   FakeDriverQueue queue = MakeQueue(&harness, 1);
@@ -171,6 +179,7 @@ TEST(VqueueTest, QueueConfiguredAfterDriverOkRuns) {
 
 TEST(VqueueTest, QueueOfABrokenDeviceIsNotConfigured) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-VQ-1");
   DummyDevice* const device = harness.PlugDummy(kDev);
   harness.Start(kDev, 1);
   device->Break("test");
@@ -201,6 +210,7 @@ TEST(NotificationTest, EventAvailStartsWorkAndEventUsedTellsItsEnd) {
 // without another notification.
 TEST(NotificationTest, BuffersOfBeforeDriverOkAreFoundThere) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-3 DRV-INIT-4 DRV-VQ-1");
   DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
   harness.Negotiate(kDev);
   harness.Ask(BusHarness::SetVqueueFor(kDev, 0));
@@ -216,6 +226,7 @@ TEST(NotificationTest, BuffersOfBeforeDriverOkAreFoundThere) {
 // O-25.
 TEST(NotificationTest, BadIndexIsIgnored) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-FINAL-3 DRV-NOTIF-2");
   harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev, 1);
   for (const uint32_t index : {1u, 2u, 63u, 64u, 0x10000u, 0xFFFFFFFFu}) {
@@ -311,6 +322,7 @@ TEST(ResetVqueueTest, QueueCanBeConfiguredAgainAndRuns) {
 // The notification of new buffers waits for the requests before it.
 TEST(ResetVqueueTest, EventAvailBehindWaitingRequestsIsNotLost) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-3");
   DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev, 1, 0, 1 | kRingReset);
   FakeDriverQueue queue = MakeQueue(&harness, 0);
@@ -329,6 +341,7 @@ TEST(ResetVqueueTest, EventAvailBehindWaitingRequestsIsNotLost) {
 // O-21 departs from DEV-RVQ-1: without the feature, no change.
 TEST(ResetVqueueTest, WithoutRingResetNothingChanges) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-RVQ-1");
   DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev, 1, 0, 1);
   device->HoldTransitions(true);
@@ -338,6 +351,7 @@ TEST(ResetVqueueTest, WithoutRingResetNothingChanges) {
 
 TEST(ResetVqueueTest, BeforeDriverOkTheSettingsGo) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-VQ-1");
   harness.PlugDummy(kDev);
   harness.Negotiate(kDev, 0, 1 | kRingReset);
   harness.Ask(BusHarness::SetVqueueFor(kDev, 0));
@@ -348,6 +362,7 @@ TEST(ResetVqueueTest, BeforeDriverOkTheSettingsGo) {
 // 6.4.
 TEST(ResetVqueueTest, QueueThatDoesNotExistOrDoesNotRunGivesAnEmptyAnswer) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-GDI-1");
   DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev, 1, 0, 1 | kRingReset);
   device->HoldTransitions(true);
@@ -359,6 +374,7 @@ TEST(ResetVqueueTest, QueueThatDoesNotExistOrDoesNotRunGivesAnEmptyAnswer) {
 // A driver that tears down sends it after status 0 (amp-pci-device, 4).
 TEST(ResetVqueueTest, AfterStatusZeroNothingHappens) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-RVQ-1");
   harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev, 2, 0, 1 | kRingReset);
   harness.Ask(SetStatusRequest(kDev, 0));

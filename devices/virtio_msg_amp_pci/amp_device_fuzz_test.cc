@@ -33,6 +33,7 @@ class Run {
       : input_(input),
         options_(input_.Options()),
         m_(MachineOptions(options_)) {
+    m_.DriversMayBreakAnything();
     m_.guest->Start();
   }
 
@@ -75,8 +76,7 @@ class Run {
     constexpr std::chrono::milliseconds kPing(20);
     AmpPciOptions machine = {.num_fifos = kFifos,
                              .fifo_layout = Layout(options),
-                             .max_packets_per_wakeup = 8,
-                             .wire_monitor = true};
+                             .max_packets_per_wakeup = 8};
     if ((options & kPingBit) != 0) {
       machine.ping = {.interval = kPing, .timeout = kPing, .ask_first = true};
     }

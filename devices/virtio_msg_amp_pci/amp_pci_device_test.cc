@@ -152,7 +152,8 @@ TEST(AmpPciDeviceTest, OtherAccessesReadZeroesAndAreCounted) {
 }
 
 TEST(AmpPciDeviceTest, WireMonitorNamesWhatTheDriverOfEachFifoBreaks) {
-  AmpMachine m({.wire_monitor = true});
+  AmpMachine m;
+  m.DriverBreaks("DRV-INIT-1", 1);
   m.guest->Start();
   m.loop.RunUntilIdle();
   m.guest->Send(1, RawSetStatus(3, 1, /*status=*/1));
@@ -180,8 +181,11 @@ TEST(AmpPciDeviceTest, WireMonitorNamesWhatTheDriverOfEachFifoBreaks) {
 
 TEST(AmpPciDeviceTest, WithoutWireMonitorNobodyIsJudged) {
   AmpMachine m;
-  EXPECT_EQ(m.device->wire_monitor(0), nullptr);
-  for (const auto& [name, value] : m.device->bus(0)->bus_report().counters) {
+  const auto device =
+      AmpPciDevice::Create({.id = "amp1"}, &m.memory, {&m.loop}, &m.log);
+  ASSERT_THAT(device, vmm::IsOk());
+  EXPECT_EQ((*device)->wire_monitor(0), nullptr);
+  for (const auto& [name, value] : (*device)->bus(0)->bus_report().counters) {
     EXPECT_NE(name, "driver_violations");
   }
 }

@@ -44,6 +44,7 @@ class BrokenFifoTest : public testing::TestWithParam<FifoLayout> {
     driver_.Attach();
     other_.Attach();
     driver_.Ask(RawGetDevices(1));
+    driver_.Ask(RawGetDeviceInfo(0, 3));
     driver_.Ask(RawSetStatus(0, 2, 3));
     EXPECT_EQ(bus_->slot_report(0).driver_status, 3u);
   }

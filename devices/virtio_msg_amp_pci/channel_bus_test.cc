@@ -144,6 +144,7 @@ TEST_F(ChannelBusTest, HandsTheDeadlineOn) {
   Enumerate();
   ASSERT_THAT(bus_->Plug(3, 5, Dummy()), IsOk());
   m_.Run(1);
+  m_.guest->Send(1, RawGetDeviceInfo(3, 9));
   m_.guest->Send(1, RawSetStatus(3, 1, 3));
   m_.Run(1);
   bool gone = false;
@@ -164,6 +165,7 @@ TEST_F(ChannelBusTest, ReportsTheStatusThatTheDriverWrites) {
   Enumerate();
   ASSERT_THAT(bus_->Plug(3, 5, Dummy()), IsOk());
   m_.Run(1);
+  m_.guest->Send(1, RawGetDeviceInfo(3, 9));
   m_.guest->Send(1, RawSetStatus(3, 1, 1));
   m_.Run(1);
   EXPECT_EQ(bus_->slot_report(3).driver_status, 1u);
@@ -187,7 +189,11 @@ TEST_F(ChannelBusTest, ReportsWhatAilsADevice) {
   m_.Run(1);
   const std::array<uint8_t, 12> version_1 = {1, 0, 0, 0, 1, 0,
                                              0, 0, 1, 0, 0, 0};
+  constexpr std::array<uint8_t, 8> kTwoBlocks = {0, 0, 0, 0, 2, 0, 0, 0};
+  m_.guest->Send(1, RawGetDeviceInfo(3, 9));
   m_.guest->Send(1, RawSetStatus(3, 1, 3));
+  m_.guest->Send(1, RawMessage(0, 0x03, 3, 8, kTwoBlocks));
+  m_.Run(1);
   m_.guest->Send(1, RawMessage(0, 0x04, 3, 2, version_1));
   m_.guest->Send(1, RawSetStatus(3, 3, 0xB));
   m_.guest->Send(1, RawSetStatus(3, 4, 0xF));

@@ -127,7 +127,11 @@ class DriverChangeBase {
     const std::array<uint8_t, 12> features = {
         1, 0, 0, 0, 1, 0, 0, 0, static_cast<uint8_t>(translated_ ? 3 : 1),
         0, 0, 0};
+    constexpr std::array<uint8_t, 8> kTwoBlocks = {0, 0, 0, 0, 2, 0, 0, 0};
+    Send(RawGetDeviceInfo(0, 5));
     Send(RawSetStatus(0, 1, 3));
+    Send(RawMessage(0, 0x03, 0, 6, kTwoBlocks));
+    Take();
     Send(RawMessage(0, 0x04, 0, 2, features));
     Send(RawSetStatus(0, 3, 0xB));
     Send(RawSetStatus(0, 4, 0xF));

@@ -76,6 +76,7 @@ TEST_F(FifoChannelTest, TakesNothingWithoutADoorbell) {
 }
 
 TEST_F(FifoChannelTest, RaisesNoInterruptForABatchWithoutAnswers) {
+  m_.DriverBreaks("DRV-HDR-3");
   Bytes malformed = RawPing(1, 1);
   malformed[6] = std::byte{7};  // msg_size below 8
   m_.guest->Send(0, malformed);

@@ -111,12 +111,12 @@ class Storm {
       : random_(seed),
         m_({.num_fifos = 2,
             .fifo_layout = layout,
-            .wire_monitor = true,
             .ping = {.interval = milliseconds(seed % 2 * 20),
                      .timeout = milliseconds(150)}}),
         bus_(m_.device->bus(kFifo)),
         port_(&m_),
         driver_(seed + 1, &port_, &m_.loop.clock()) {
+    m_.DriversMayBreakAnything();  // see ExpectNoOtherViolations()
     driver_.EnableIo(&m_.memory, {AmpMachine::kRam.value + 0x80000});
     // Some devices are there before the driver is.
     for (uint32_t slot = 0; slot < 4; ++slot) Plug(slot);

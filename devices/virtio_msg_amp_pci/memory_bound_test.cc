@@ -63,6 +63,7 @@ class MemoryBoundTest : public testing::TestWithParam<FifoLayout> {
   static constexpr size_t kSlack = 4096;
 
   MemoryBoundTest() {
+    m_.DriverBreaks("DRV-LIMIT-2 DRV-INIT-1 DRV-FINAL-3 BUS-PING-1");
     m_.guest->Start();
     m_.loop.RunUntilIdle();
     for (uint32_t slot = 0; slot < kDevices; ++slot) {
@@ -180,6 +181,7 @@ TEST_P(MemoryBoundTest, DeviceThatHangsKeepsAFixedNumberOfRequests) {
 
 // Each status and each reset is a report, and nobody reads one.
 TEST_P(MemoryBoundTest, DriverThatWritesStatusAfterStatusFillsNoOtherQueue) {
+  m_.DriverBreaks("DRV-INIT-1");
   const auto round = [this] {
     for (const uint32_t status : {0, 1, 3}) {
       for (uint16_t slot = 0; slot < kDevices; ++slot) {

@@ -85,6 +85,9 @@ TEST(BusMessageConformance, BUS_FWD_1_MessagesReachTheNumberInTheHeader) {
 // Whatever the payload holds, it is for the device to judge.
 TEST(BusMessageConformance, BUS_FWD_2_ValuesAreForTheDeviceToJudge) {
   BusHarness harness;
+  harness.DriverBreaks(
+      "DRV-HDR-6 DRV-INIT-1 DRV-FEAT-1 DRV-FEAT-4 DRV-VQ-3 DRV-STATUS-2 "
+      "DRV-FINAL-1 DRV-RVQ-1 FACT-SVQ-1");
   harness.PlugDummy(kDev, kInstant);
   harness.Enumerate();
   for (const uint8_t id : {0x03, 0x05, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0C}) {
@@ -99,6 +102,7 @@ TEST(BusMessageConformance, BUS_FWD_2_ValuesAreForTheDeviceToJudge) {
 
 TEST(BusMessageConformance, BUS_FWD_3_PayloadArrivesAsItWasSent) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-GEN-1 DRV-INIT-1");
   DummyDevice* const device = harness.PlugDummy(kDev, {.config_size = 48});
   Bytes sent(44);
   for (size_t i = 0; i < sent.size(); ++i) {
@@ -129,6 +133,7 @@ TEST(BusMessageConformance, BUS_DEVNUM_1_NumberHasOneDevice) {
 // no driver waits for ever. No device hears of it.
 TEST(BusMessageConformance, BUS_DEVNUM_2_EmptySlotsAreAnsweredForByTheBus) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-HDR-5 DRV-RVQ-1");
   DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev);
   for (const TransportRequest& request : TransportRequests(6)) {
@@ -162,6 +167,7 @@ TEST(BusMessageConformance, BUS_DEVNUM_2_EmptySlotsAreAnsweredForByTheBus) {
 TEST(BusMessageConformance, BUS_PARAM_1_LimitHoldsFromTheFirstMessageOn) {
   for (const bool fits : {true, false}) {
     BusHarness harness({.max_message_bytes = 48});
+    harness.DriverBreaks(fits ? "DRV-GEN-1 DRV-INIT-1" : "DRV-LIMIT-1");
     harness.PlugDummy(kDev, {.config_size = 64});
     const std::vector<Received> got = harness.Send(SetConfigOf(fits ? 28 : 29));
     EXPECT_EQ(!got.empty() && got[0].is_response(), fits);
@@ -172,6 +178,7 @@ TEST(BusMessageConformance, BUS_PARAM_1_LimitHoldsFromTheFirstMessageOn) {
 TEST(BusMessageConformance, BUS_PARAM_2_LimitIsTheSameBothWays) {
   for (const uint32_t limit : {48u, 64u, 100u, 264u}) {
     BusHarness harness({.max_message_bytes = limit});
+    harness.DriverBreaks("DRV-LIMIT-1 DRV-GEN-1 DRV-INIT-1");
     harness.PlugDummy(kDev, {.config_size = 512});
     harness.Enumerate();
     EXPECT_EQ(harness.Send(SetConfigOf(limit - 20)).size(), 1u);
@@ -195,6 +202,7 @@ TEST(BusMessageConformance, BUS_SIZE_2_AdvertisesAtMost264Bytes) {
 
 TEST(BusMessageConformance, BUS_REV_2_WhatTheRevisionLacksIsNotForwarded) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-LIMIT-2");
   DummyDevice* const device = harness.PlugDummy(0, kInstant);
   harness.Start(0);
   uint64_t dropped = 0;
@@ -231,6 +239,8 @@ std::vector<Bytes> BadHeaders() {
 
 TEST(BusMessageConformance, BUS_ERR_2_BadHeadersAndIdsAreInvalid) {
   BusHarness harness;
+  harness.DriverBreaks(
+      "DRV-LIMIT-1 DRV-LIMIT-2 DRV-HDR-3 FACT-HDR-2 BUS-HDR-2");
   uint64_t dropped = 0;
   for (const Bytes& message : BadHeaders()) {
     harness.Send(message);
@@ -240,6 +250,8 @@ TEST(BusMessageConformance, BUS_ERR_2_BadHeadersAndIdsAreInvalid) {
 
 TEST(BusMessageConformance, BUS_ERR_3_InvalidMessagesCauseNoTraffic) {
   BusHarness harness;
+  harness.DriverBreaks(
+      "DRV-LIMIT-1 DRV-LIMIT-2 DRV-HDR-3 FACT-HDR-2 BUS-HDR-2");
   harness.PlugDummy(kDev);
   EXPECT_TRUE(harness.Send(BadHeaders()).empty());
   EXPECT_TRUE(harness.RunFor(seconds(10)).empty());
@@ -248,6 +260,8 @@ TEST(BusMessageConformance, BUS_ERR_3_InvalidMessagesCauseNoTraffic) {
 
 TEST(BusMessageConformance, BUS_ERR_5_EventsAreNeverAnswered) {
   BusHarness harness;
+  harness.DriverBreaks(
+      "DRV-LIMIT-2 DRV-HDR-3 DRV-HDR-5 DRV-FINAL-3 DRV-NOTIF-2 FACT-HDR-2");
   harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev);
   std::vector<Bytes> events = {AvailEvent(kDev, 1),
@@ -269,6 +283,7 @@ TEST(BusMessageConformance, BUS_ERR_5_EventsAreNeverAnswered) {
 
 TEST(BusMessageConformance, BUS_HDR_2_BusMessagesHaveNumberZero) {
   BusHarness harness;
+  harness.DriverBreaks("BUS-HDR-2");
   EXPECT_EQ(harness.Ask(GetDevicesRequest(0, 32)).dev(), 0);
   EXPECT_EQ(harness.Ask(PingRequest(1)).dev(), 0);
   harness.PlugDummy(kDev);
@@ -290,6 +305,7 @@ TEST(BusMessageConformance, BUS_HDR_3_NumberOfATransportMessageStays) {
 
 TEST(BusMessageConformance, BUS_HDR_4_BusMessagesHaveReservedBitsZero) {
   BusHarness harness;
+  harness.DriverBreaks("BUS-HDR-4");
   EXPECT_EQ(harness.Ask(With(PingRequest(1), 0, 0xFE)).type(), 3);
   EXPECT_EQ(harness.Ask(With(GetDevicesRequest(0, 8), 0, 0xFE)).type(), 3);
   harness.PlugDummy(kDev);
@@ -300,6 +316,7 @@ TEST(BusMessageConformance, BUS_HDR_4_BusMessagesHaveReservedBitsZero) {
 
 TEST(BusMessageConformance, BUS_HDR_5_ReservedBitsDoNotMatterOnTheWay) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-HDR-1");
   DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev);
   FakeDriverQueue queue = QueueOf(&harness, 0);
@@ -311,6 +328,7 @@ TEST(BusMessageConformance, BUS_HDR_5_ReservedBitsDoNotMatterOnTheWay) {
 
 TEST(BusMessageConformance, BUS_HDR_9_EqualTokensInFlightAreNoMatter) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   DummyDevice* const slow = harness.PlugDummy(kDev, kInstant);
   harness.PlugDummy(6, kInstant);
   harness.Enumerate();
@@ -351,6 +369,7 @@ TEST(BusMessageConformance, BUS_ORD_1_AnswersKeepTheOrderPerNumber) {
 
 TEST(BusMessageConformance, BUS_ORD_2_EachRequestHasOneAnswer) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-FINAL-3");
   for (uint16_t dev = 0; dev < 4; ++dev) harness.PlugDummy(dev);
   harness.Enumerate();
   std::map<uint16_t, int> answers;
@@ -443,6 +462,7 @@ TEST(BusMessageConformance, BUS_EA_1_PositionInEventAvailArrives) {
   constexpr uint32_t kSize = 8;
   CountingLogSink log;
   BusHarness harness({}, &log);
+  harness.DriverBreaks("DRV-NOTIF-3");
   harness.PlugDummy(kDev, kInstant);
   harness.Start(kDev, 1, 0, 1 | kBits);
   harness.Send(AvailEvent(kDev, 0, kSize - 1));

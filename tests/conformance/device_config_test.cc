@@ -102,6 +102,7 @@ TEST_F(DeviceConfigConformance, DEV_GEN_4_LargeChangeCanBeRead) {
 }
 
 TEST_F(DeviceConfigConformance, DEV_GEN_5_StaleWriteChangesNothing) {
+  harness_.DriverBreaks("DRV-GEN-1");
   const uint32_t before = Generation();
   device_->ChangeConfig(8, Hex("11"));
   for (const uint32_t stale : {before, before + 2, ~before}) {
@@ -136,6 +137,7 @@ TEST_F(DeviceConfigConformance, DEV_CFG_2_RejectionIsLengthZeroInTheAnswer) {
 }
 
 TEST_F(DeviceConfigConformance, DEV_CFG_3_DataComesWithTheCurrentCount) {
+  harness_.DriverBreaks("DRV-INFO-2");
   const uint32_t first = Generation();
   for (uint8_t i = 1; i <= 5; ++i) {
     device_->ChangeConfig(4, Bytes(1, std::byte{i}));
@@ -152,6 +154,7 @@ TEST_F(DeviceConfigConformance, DEV_CFG_3_DataComesWithTheCurrentCount) {
 
 // O-13 departs from the echo of the length.
 TEST_F(DeviceConfigConformance, FACT_GC_1_EchoesUnlessTheRangeDoesNotFit) {
+  harness_.DriverBreaks("DRV-INFO-2");
   for (const uint32_t length : {0u, 1u, 44u}) {
     const Received got = Read(3, length);
     EXPECT_EQ(got.u32(4), 3u);
@@ -173,6 +176,7 @@ TEST_F(DeviceConfigConformance, FACT_GC_1_EchoesUnlessTheRangeDoesNotFit) {
 }
 
 TEST_F(DeviceConfigConformance, FACT_SC_1_AnswerTellsOffsetCountAndLength) {
+  harness_.DriverBreaks("DRV-INFO-2");
   const uint32_t generation = Generation();
   Received answer =
       harness_.Ask(SetConfigRequest(kDev, generation, 90, {1, 2, 3}));

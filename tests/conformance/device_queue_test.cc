@@ -55,6 +55,7 @@ class DeviceQueueConformance : public testing::Test {
 // --- GET_VQUEUE and SET_VQUEUE. ---
 
 TEST_F(DeviceQueueConformance, DEV_VQ_1_MaximumIsTheOneThatIsAccepted) {
+  harness_.DriverBreaks("DRV-INIT-1 DRV-VQ-1 DRV-VQ-2");
   EXPECT_EQ(Get(0).u32(4), 64u);
   harness_.Negotiate(kDev);
   harness_.Ask(BusHarness::SetVqueueFor(kDev, 0, 128));
@@ -64,6 +65,7 @@ TEST_F(DeviceQueueConformance, DEV_VQ_1_MaximumIsTheOneThatIsAccepted) {
 }
 
 TEST_F(DeviceQueueConformance, DEV_VQ_2_SettingsAreKept) {
+  harness_.DriverBreaks("DRV-VQ-1");
   harness_.Negotiate(kDev);
   harness_.Ask(SetVqueueRequest(kDev, 1, 4, 0x10010, 0x10102, 0x10204));
   const Received queue = Get(1);
@@ -74,6 +76,7 @@ TEST_F(DeviceQueueConformance, DEV_VQ_2_SettingsAreKept) {
 }
 
 TEST_F(DeviceQueueConformance, DEV_GVQ_1_SizesAreOfTheQueueAskedFor) {
+  harness_.DriverBreaks("DRV-VQ-1 DRV-GDI-1");
   harness_.Negotiate(kDev);
   harness_.Ask(BusHarness::SetVqueueFor(kDev, 1, 16));
   EXPECT_EQ(Get(0).u32(4), 64u);
@@ -86,6 +89,7 @@ TEST_F(DeviceQueueConformance, DEV_GVQ_1_SizesAreOfTheQueueAskedFor) {
 }
 
 TEST_F(DeviceQueueConformance, DEV_GVQ_2_UnconfiguredQueueHasSizeZero) {
+  harness_.DriverBreaks("DRV-INIT-1");
   EXPECT_EQ(Size(0), 0u);
   harness_.Start(kDev, 1);
   EXPECT_EQ(Size(0), 8u);
@@ -95,6 +99,7 @@ TEST_F(DeviceQueueConformance, DEV_GVQ_2_UnconfiguredQueueHasSizeZero) {
 }
 
 TEST_F(DeviceQueueConformance, FACT_GVQ_1_EchoesTheIndexAndReservesAWord) {
+  harness_.DriverBreaks("DRV-INIT-1");
   for (const uint32_t index : {0u, 1u, 2u, 0xFFFFFFFFu}) {
     const Received queue = Get(index);
     EXPECT_EQ(queue.msg_size(), 48);
@@ -104,6 +109,7 @@ TEST_F(DeviceQueueConformance, FACT_GVQ_1_EchoesTheIndexAndReservesAWord) {
 }
 
 TEST_F(DeviceQueueConformance, DEV_SVQ_1_QueueIsInactiveUntilItIsConfigured) {
+  harness_.DriverBreaks("DRV-VQ-1 DRV-FINAL-3 DRV-SVQ-2");
   harness_.Start(kDev, 1);
   FakeDriverQueue queue = Queue(1);
   AddEcho(&queue);
@@ -126,6 +132,7 @@ TEST_F(DeviceQueueConformance, DEV_SVQ_1_QueueIsInactiveUntilItIsConfigured) {
 }
 
 TEST_F(DeviceQueueConformance, FACT_SVQ_2_AnswerIsTheBareHeader) {
+  harness_.DriverBreaks("DRV-INIT-1 DRV-INIT-2 DRV-VQ-1 DRV-VQ-3 DRV-GDI-1");
   const Bytes bare = Hex("01 0a 05 00 34 12 08 00");
   // Refused, taken, and for a queue that does not exist: all the same.
   EXPECT_EQ(harness_.Ask(BusHarness::SetVqueueFor(kDev, 0)).bytes(), bare);
@@ -137,6 +144,7 @@ TEST_F(DeviceQueueConformance, FACT_SVQ_2_AnswerIsTheBareHeader) {
 // --- When queues are worked on. ---
 
 TEST_F(DeviceQueueConformance, DEV_FINAL_1_NothingIsProcessedBeforeDriverOk) {
+  harness_.DriverBreaks("DRV-INIT-3 DRV-INIT-4 DRV-VQ-1");
   harness_.Negotiate(kDev);
   harness_.Ask(BusHarness::SetVqueueFor(kDev, 0));
   FakeDriverQueue queue = Queue();
@@ -148,6 +156,7 @@ TEST_F(DeviceQueueConformance, DEV_FINAL_1_NothingIsProcessedBeforeDriverOk) {
 }
 
 TEST_F(DeviceQueueConformance, DEV_FINAL_2_WorkStartsWithDriverOk) {
+  harness_.DriverBreaks("DRV-INIT-3 DRV-VQ-1");
   harness_.Negotiate(kDev);
   harness_.Ask(BusHarness::SetVqueueFor(kDev, 0));
   FakeDriverQueue queue = Queue();
@@ -223,6 +232,7 @@ TEST_F(DeviceQueueConformance, DEV_VQ_3_ResetQueueCanBeConfiguredAgain) {
 
 // O-21 departs: without the feature nothing changes.
 TEST_F(DeviceQueueConformance, DEV_RVQ_1_QueueIsResetOnlyWithTheFeature) {
+  harness_.DriverBreaks("DRV-FINAL-3 DRV-RVQ-1");
   harness_.Start(kDev);
   EXPECT_EQ(harness_.Ask(ResetVqueueRequest(kDev, 0)).msg_size(), 8);
   EXPECT_EQ(Size(0), 8u);
@@ -240,6 +250,7 @@ TEST_F(DeviceQueueConformance, DEV_RVQ_1_QueueIsResetOnlyWithTheFeature) {
 }
 
 TEST_F(DeviceQueueConformance, DEV_RTVQ_2_NothingOfTheOldQueueIsProcessed) {
+  harness_.DriverBreaks("DRV-INIT-3 DRV-FINAL-3");
   harness_.Start(kDev, 1, 0, kVersion1 | kRingReset);
   FakeDriverQueue old = Queue();
   AddEcho(&old);  // not notified of: left over
@@ -270,6 +281,7 @@ TEST_F(DeviceQueueConformance, FACT_RVQ_1_AnswerComesWhenTheQueueIsQuiet) {
 
 // O-20 departs where the queue is active: it is left alone.
 TEST_F(DeviceQueueConformance, DEV_RTVQ_1_OnlyInactiveQueuesTakeNewSettings) {
+  harness_.DriverBreaks("DRV-VQ-1");
   harness_.Start(kDev, 1);
   harness_.Ask(BusHarness::SetVqueueFor(kDev, 1, 16));
   EXPECT_EQ(Size(1), 16u);

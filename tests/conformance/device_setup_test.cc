@@ -32,6 +32,7 @@ TEST(DeviceSetupConformance, DEV_GDI_1_AnswersWhileInactive) {
 
 TEST(DeviceSetupConformance, DEV_GDI_2_InfoAgreesWithTheOtherMessages) {
   BusHarness harness({.vendor_id = 0xBEEF});
+  harness.DriverBreaks("DRV-INFO-2 DRV-GDI-1");
   harness.PlugDummy(kDev, {.device_id = 4,
                            .num_queues = 3,
                            .offered = {28, 32, 70},
@@ -79,6 +80,7 @@ TEST(DeviceSetupConformance, FACT_GDI_2_FeatureCountIsAMultipleOf32) {
 
 TEST(DeviceSetupConformance, DEV_FEATBLK_1_BlocksPastTheEndAreZero) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(kDev, {.offered = {0, 31, 32, 63}});
   for (const uint32_t block : {2u, 3u, 4u, 100u, 0xFFFFFFFEu}) {
     const Received got = harness.Ask(GetDeviceFeaturesRequest(kDev, block, 4));
@@ -95,6 +97,7 @@ TEST(DeviceSetupConformance, DEV_FEATBLK_1_BlocksPastTheEndAreZero) {
 // O-12: what does not fit the message is left out, and num_blocks says so.
 TEST(DeviceSetupConformance, FACT_GDF_1_EchoesUnlessTheMessageIsTooSmall) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1");
   harness.PlugDummy(kDev);
   for (const uint32_t blocks : {0u, 1u, 2u, 12u}) {
     const Received got = harness.Ask(GetDeviceFeaturesRequest(kDev, 7, blocks));
@@ -112,6 +115,7 @@ TEST(DeviceSetupConformance, FACT_GDF_1_EchoesUnlessTheMessageIsTooSmall) {
 
 TEST(DeviceSetupConformance, DEV_FEAT_2_DeviceWorksWithTheAcknowledgedSet) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1");
   DummyDevice* const device =
       harness.PlugDummy(kDev, {.offered = {28, 29, 32}, .required = {28, 32}});
   harness.Ask(SetStatusRequest(kDev, 3));
@@ -129,6 +133,7 @@ TEST(DeviceSetupConformance, DEV_FEAT_2_DeviceWorksWithTheAcknowledgedSet) {
 TEST(DeviceSetupConformance, DEV_FEAT_3_VerdictIsFeaturesOkInTheAnswer) {
   for (const bool good : {true, false}) {
     BusHarness harness;
+    harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1");
     harness.PlugDummy(kDev, {.offered = {32}});
     harness.Ask(SetStatusRequest(kDev, 3));
     harness.Ask(SetDriverFeaturesRequest(kDev, 0, {good ? 0u : 1u, 1}));
@@ -155,8 +160,12 @@ TEST(DeviceSetupConformance, DEV_SDF_3_UnsupportedSetLeavesFeaturesOkClear) {
   for (const Case c : {Case{0, 1}, Case{1, 3}, Case{1, 0}, Case{2, 1},
                        Case{4, 1}, Case{70, 1}, Case{0xFFFFFFFF, 1}}) {
     BusHarness harness;
+    // Without VERSION_1 it is refused too.
+    harness.DriverBreaks(c.word != 0 ? "DRV-FEAT-2" : "");
     harness.PlugDummy(kDev, {.offered = {28, 32}});
+    harness.Ask(GetDeviceInfoRequest(kDev));
     harness.Ask(SetStatusRequest(kDev, 3));
+    harness.Ask(GetDeviceFeaturesRequest(kDev, 0, 4));
     harness.Ask(SetDriverFeaturesRequest(kDev, 1, {1}));
     harness.Ask(SetDriverFeaturesRequest(kDev, c.block, {c.word}));
     EXPECT_EQ(harness.Ask(SetStatusRequest(kDev, 11)).u32(0), 3u) << c.block;
@@ -165,6 +174,7 @@ TEST(DeviceSetupConformance, DEV_SDF_3_UnsupportedSetLeavesFeaturesOkClear) {
 
 TEST(DeviceSetupConformance, FACT_SDF_1_AnswerIsTheBareHeader) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-STATUS-2");
   harness.PlugDummy(kDev);
   for (const uint32_t word : {1u, 2u}) {  // taken or not
     EXPECT_EQ(harness.Ask(SetDriverFeaturesRequest(kDev, 1, {word})).bytes(),
@@ -199,6 +209,7 @@ TEST(DeviceSetupConformance, DEV_STATUS_1_StatusZeroForgetsTheSetUp) {
 
 TEST(DeviceSetupConformance, DEV_STATUS_2_ReportsEachStepOfTheStatus) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-STATUS-2");
   harness.PlugDummy(kDev);
   harness.Ask(SetDriverFeaturesRequest(kDev, 0, {0, 1}));
   for (const uint32_t status : {1u, 3u, 11u, 15u, 143u}) {
@@ -209,6 +220,7 @@ TEST(DeviceSetupConformance, DEV_STATUS_2_ReportsEachStepOfTheStatus) {
 
 TEST(DeviceSetupConformance, DEV_GDS_1_ReportsWhatTheDeviceSetItself) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1");
   DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
   harness.Ask(SetStatusRequest(kDev, 3));
   harness.Ask(SetStatusRequest(kDev, 11));  // refused: no VERSION_1
@@ -220,6 +232,7 @@ TEST(DeviceSetupConformance, DEV_GDS_1_ReportsWhatTheDeviceSetItself) {
 
 TEST(DeviceSetupConformance, DEV_SDS_1_RefusalShowsInTheAnswer) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1");
   DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
   harness.Ask(SetStatusRequest(kDev, 3));
   EXPECT_EQ(harness.Ask(SetStatusRequest(kDev, 11)).u32(0), 3u);
@@ -230,6 +243,7 @@ TEST(DeviceSetupConformance, DEV_SDS_1_RefusalShowsInTheAnswer) {
 
 TEST(DeviceSetupConformance, DEV_SDS_2_AnswerHoldsTheResult) {
   BusHarness harness;
+  harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-FEAT-3 DRV-STATUS-2");
   DummyDevice* const device = harness.PlugDummy(kDev);
   // Bits that are not the driver's to set, or not yet, or not to clear.
   EXPECT_EQ(harness.Ask(SetStatusRequest(kDev, 64)).u32(0), 0u);

@@ -72,6 +72,7 @@ TEST_P(FifoConformance, BUS_HDR_6_RestOfAPacketIsZero) {
 // Each side reads its packets whole; the rest of a long one does not shine
 // through a short one that takes its slot later.
 TEST_P(FifoConformance, BUS_HDR_7_OppositeSideReadsTheSamePadding) {
+  machine_.DriverBreaks("DRV-INIT-1");
   for (size_t i = 0; i < kSlots; ++i) {
     // GET_VQUEUE: an answer of 48 bytes.
     constexpr uint8_t kIndex[4] = {0xFF, 0xFF, 0xFF, 0xFF};
@@ -87,6 +88,7 @@ TEST_P(FifoConformance, BUS_HDR_7_OppositeSideReadsTheSamePadding) {
 }
 
 TEST_P(FifoConformance, BUS_ERR_4_InvalidMessagesAreLogged) {
+  machine_.DriverBreaks("DRV-LIMIT-2");
   EXPECT_TRUE(Ask(RawMessage(2, 0x7E, 0, 1, {})).empty());
   bool logged = false;
   for (const std::string& line : machine_.log.lines) {
@@ -97,6 +99,7 @@ TEST_P(FifoConformance, BUS_ERR_4_InvalidMessagesAreLogged) {
 
 // A packet has 64 bytes, and a message may have them all: the FIFO adds none.
 TEST_P(FifoConformance, FACT_SIZE_1_FramingDoesNotCount) {
+  machine_.DriverBreaks("DRV-INIT-1");
   std::vector<uint8_t> payload(56, 0);
   payload[4] = 12;  // blocks: an answer of 64 bytes
   const std::vector<Bytes> got = Ask(RawMessage(0, 0x03, 0, 5, payload));

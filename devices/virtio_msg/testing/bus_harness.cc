@@ -4,6 +4,8 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "devices/virtio_msg/monitor/rows.h"
 #include "vmm/base/check.h"
 
 namespace vmsg::msg {
@@ -22,12 +24,28 @@ BusHarness::BusHarness(const MessageBusOptions& options, vmm::LogSink* log) {
           .ok());
   dma_ = std::make_unique<vmm::DmaSpace>(&memory_);
   link_ = std::make_unique<FakeLink>(&loop_);
-  bus_ = std::make_unique<MessageBus>("amp0/fifo0", options, &loop_, dma_.get(),
+  MessageBusOptions watched = options;
+  if (watched.traffic_observer == nullptr) {
+    monitor_ = std::make_unique<WireMonitor>(
+        WireMonitor::Options{.name = "amp0/fifo0",
+                             .revision = options.revision,
+                             .max_message_bytes = options.max_message_bytes},
+        &loop_.clock(), nullptr);
+    monitor_->set_sink([this](const Violation& violation) {
+      absl::StrAppend(&violations_, std::string(RowId(violation.row)),
+                      ", device ", static_cast<int32_t>(violation.device), ": ",
+                      std::string(violation.text), "\n");
+    });
+    watched.traffic_observer = monitor_.get();
+  }
+  bus_ = std::make_unique<MessageBus>("amp0/fifo0", watched, &loop_, dma_.get(),
                                       link_.get(), log);
   link_->set_bus(bus_.get());
 }
 
-BusHarness::~BusHarness() = default;
+BusHarness::~BusHarness() {
+  if (monitor_ != nullptr) verdict_.Check(*monitor_, violations_);
+}
 
 DummyDevice* BusHarness::PlugDummy(uint32_t slot, const DummyOptions& options) {
   auto device = std::make_unique<DummyDevice>(options, &loop_);
@@ -83,6 +101,7 @@ void BusHarness::Negotiate(uint16_t dev, uint32_t low_features,
   Ask(SetStatusRequest(dev, 0));
   Ask(SetStatusRequest(dev, 1));
   Ask(SetStatusRequest(dev, 3));
+  Ask(GetDeviceFeaturesRequest(dev, 0, 2));
   Ask(SetDriverFeaturesRequest(dev, 0, {low_features, high_features}));
   VMSG_CHECK(Ask(SetStatusRequest(dev, 11)).u32(0) == 11);
 }
@@ -90,7 +109,11 @@ void BusHarness::Negotiate(uint16_t dev, uint32_t low_features,
 void BusHarness::Start(uint16_t dev, uint32_t num_queues, uint32_t low_features,
                        uint32_t high_features) {
   Negotiate(dev, low_features, high_features);
-  for (uint32_t i = 0; i < num_queues; ++i) Ask(SetVqueueFor(dev, i));
+  for (uint32_t i = 0; i < num_queues; ++i) {
+    Ask(GetVqueueRequest(dev, i));
+    Ask(SetVqueueFor(dev, i));
+    Ask(GetVqueueRequest(dev, i));
+  }
   VMSG_CHECK(Ask(SetStatusRequest(dev, 15)).u32(0) == 15);
 }
 

@@ -7,12 +7,16 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "devices/virtio/queue/virtqueue.h"
 #include "devices/virtio/testing/dummy_device.h"
 #include "devices/virtio_msg/message_bus.h"
+#include "devices/virtio_msg/monitor/wire_monitor.h"
+#include "devices/virtio_msg/testing/broken_rows.h"
 #include "devices/virtio_msg/testing/fake_link.h"
 #include "devices/virtio_msg/testing/wire.h"
 #include "vmm/base/log.h"
@@ -22,6 +26,10 @@
 
 namespace vmsg::msg {
 
+// A wire monitor judges that driver, and the test fails at the end of the
+// harness when it has broken other rows than DriverBreaks() says; unless the
+// options have a traffic observer, which takes the place of the monitor.
+//
 // Threads: the test's.
 class BusHarness {
  public:
@@ -31,6 +39,11 @@ class BusHarness {
   explicit BusHarness(const MessageBusOptions& options = {},
                       vmm::LogSink* log = nullptr);
   ~BusHarness();
+
+  // The rows that the driver of this test breaks, by their ids in the order of
+  // the table: "DRV-INIT-1 DRV-VQ-1".
+  void DriverBreaks(std::string_view rows) { verdict_.Expect(rows); }
+  void DriverMayBreakAnything() { verdict_.ExpectAnything(); }
 
   // A DummyDevice whose transitions take `options.max_transition_delay` at
   // most; plugged on `slot`. Valid until it is removed.
@@ -74,6 +87,9 @@ class BusHarness {
 
  private:
   vmm::ManualEventLoop loop_;
+  std::unique_ptr<WireMonitor> monitor_;  // null: an observer of the test's
+  std::string violations_;                // their texts, for a test that fails
+  DriverVerdict verdict_;
   vmm::GuestMemory memory_;
   std::unique_ptr<vmm::DmaSpace> dma_;
   std::unique_ptr<FakeLink> link_;

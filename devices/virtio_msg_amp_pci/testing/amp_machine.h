@@ -4,6 +4,7 @@
 #ifndef VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_TESTING_AMP_MACHINE_H_
 #define VMSG_DEVICES_VIRTIO_MSG_AMP_PCI_TESTING_AMP_MACHINE_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_join.h"
+#include "devices/virtio_msg/testing/broken_rows.h"
 #include "devices/virtio_msg_amp_pci/amp_pci_device.h"
 #include "devices/virtio_msg_amp_pci/testing/raw_guest.h"
 #include "vmm/base/check.h"
@@ -32,6 +35,8 @@ class RememberingLogSink final : public vmm::LogSink {
   std::vector<std::string> lines;
 };
 
+// The drivers of all FIFOs are judged by wire monitors: the test fails at the
+// end of the machine when one has broken other rows than DriverBreaks() says.
 struct AmpMachine {
   static constexpr vmm::GuestAddress kRam{0x100000};
   static constexpr uint64_t kRamBytes = 0x100000;
@@ -44,10 +49,28 @@ struct AmpMachine {
     VMSG_CHECK(made.ok());
     ram = *std::move(made);
     VMSG_CHECK(memory.Add({.range = {kRam, kRamBytes}, .backing = ram}).ok());
-    auto created = AmpPciDevice::Create(options, &memory, {&loop}, &log);
+    AmpPciOptions watched = options;
+    watched.wire_monitor = true;
+    auto created = AmpPciDevice::Create(watched, &memory, {&loop}, &log);
     VMSG_CHECK(created.ok());
     device = *std::move(created);
+    verdicts.resize(device->num_fifos());
     guest.emplace(device.get(), &mmio, &interrupts);
+  }
+  ~AmpMachine() {
+    for (uint32_t n = 0; n < verdicts.size(); ++n) {
+      verdicts[n].Check(*device->wire_monitor(n),
+                        absl::StrJoin(log.lines, "\n"));
+    }
+  }
+
+  // The rows that the driver of FIFO `n` breaks, by their ids in the order of
+  // the table: "DRV-INIT-1 DRV-VQ-1".
+  void DriverBreaks(std::string_view rows, uint32_t n = 0) {
+    verdicts[n].Expect(rows);
+  }
+  void DriversMayBreakAnything() {
+    for (msg::DriverVerdict& verdict : verdicts) verdict.ExpectAnything();
   }
 
   // Moves what can move; then the packets that FIFO `n` has for the driver.
@@ -63,6 +86,7 @@ struct AmpMachine {
   vmm::DispatchMmioBus mmio;
   vmm::FakeInterruptController interrupts;
   std::unique_ptr<AmpPciDevice> device;
+  std::vector<msg::DriverVerdict> verdicts;  // by FIFO
   std::optional<RawGuest> guest;  // goes first: disconnects the device
 };
 
