@@ -307,6 +307,28 @@ TEST(ResetVqueueTest, QueueIsQuietAndUnconfiguredAfterTheAnswer) {
   EXPECT_EQ(Get(&harness, 1), Placed(1));
 }
 
+// What waits for room is of the old queue. That of the other one stays.
+TEST(ResetVqueueTest, EventOfTheQueueThatWaitsForRoomIsDropped) {
+  BusHarness harness;
+  DummyDevice* const device = harness.PlugDummy(kDev, kInstant);
+  harness.Start(kDev, 2, 0, 1 | kRingReset);
+  FakeDriverQueue first = MakeQueue(&harness, 0);
+  FakeDriverQueue second = MakeQueue(&harness, 1);
+  AddEcho(&first);
+  AddEcho(&second);
+  harness.link().set_room(0);
+  harness.Send({AvailEvent(kDev, 0), AvailEvent(kDev, 1)});
+  EXPECT_EQ(device->stats().completed, 2u);
+  harness.Send(ResetVqueueRequest(kDev, 0));
+  harness.link().set_room(100);
+  harness.link().Service();
+  harness.loop().RunUntilIdle();
+  const std::vector<Received> got = harness.link().Take();
+  EXPECT_EQ(CountUsed(got, 0), 0u);
+  EXPECT_EQ(CountUsed(got, 1), 1u);
+  EXPECT_EQ(got.size(), 2u);  // and the answer
+}
+
 TEST(ResetVqueueTest, QueueCanBeConfiguredAgainAndRuns) {
   BusHarness harness;
   harness.PlugDummy(kDev, kInstant);

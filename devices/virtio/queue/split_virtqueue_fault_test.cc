@@ -99,6 +99,17 @@ TEST_P(SplitQueueFaultTest, NextOutsideTheIndirectTableBreaksIt) {
   ExpectBroken(QueueFault::kHeadOutOfRange);
 }
 
+// The order is that of the whole chain, in the table and before it.
+TEST_P(SplitQueueFaultTest, ReadableInTheTableAfterWritableBeforeItBreaksIt) {
+  split_driver().WriteDescriptorAt(kTable, 0, {kBuffer.value, 4});
+  split_driver().WriteDescriptor(
+      0, {kBuffer.value, 4, kDescFlagNext | kDescFlagWrite, 1});
+  split_driver().WriteDescriptor(
+      1, {kTable.value, kDescriptorBytes, kDescFlagIndirect});
+  split_driver().Publish(0);
+  ExpectBroken(QueueFault::kReadableAfterWritable);
+}
+
 TEST_P(SplitQueueFaultTest, IndirectTableAtTheEndOfMemoryIsCutThere) {
   const vmm::GuestAddress table{kRamEnd.value - kDescriptorBytes};
   split_driver().WriteDescriptorAt(table, 0,
