@@ -63,6 +63,27 @@ class PackedRun final : public Run {
     guest_.Load16(FlagsAt(cursor.slot), std::memory_order_relaxed, &flags);
     VMSG_CHECK((flags & ~kDescFlagWrite) == PackedUsedFlags(cursor.wrap));
   }
+
+  // virtio 1.2, 2.8.10 and 2.8.14. What makes no sense is no wish for silence.
+  bool DriverWants(uint16_t from, uint32_t count) override {
+    uint16_t position = 0;
+    uint16_t flags = 0;
+    guest_.Load16({config_.driver.value + kEventPosition},
+                  std::memory_order_relaxed, &position);
+    guest_.Load16({config_.driver.value + kEventFlags},
+                  std::memory_order_relaxed, &flags);
+    constexpr uint32_t kAtPosition = 2;
+    if (flags % 4 != kAtPosition || !features_.Has(kFeatureEventIdx)) {
+      return flags % 4 != 1;
+    }
+    if (position % 0x8000 >= size_) return true;
+    PackedCursor cursor = PackedCursor::Decode(from);
+    for (uint32_t i = 0; i < count; ++i) {
+      if (cursor.Encode() == position) return true;
+      cursor.Advance(1, size_);
+    }
+    return false;
+  }
 };
 
 }  // namespace

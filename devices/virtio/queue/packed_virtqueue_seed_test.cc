@@ -53,6 +53,17 @@ vmsg::fuzz::Seeds Seeds() {
           .DriverEvent({1, true}, kEventDesc)
           .Ops({kPop, kPop, kCopy, kCompleteNewest, kShouldNotify, kPop,
                 kCompleteOldest, kCompleteOldest, kShouldNotify, kEnable}));
+  // Where the driver wants to hear of it: nearly, or not at all.
+  const auto event_at = [](PackedCursor position) {
+    return Seed(kEventIdx, 4, {2, true})
+        .Desc(0, 2, {0x800, 16, 0, kWrite | kFirst})
+        .DriverEvent(position, kEventDesc)
+        .Ops({kPop, kCompleteNewest, kShouldNotify});
+  };
+  add("event_at_it", event_at({2, true}));
+  add("event_before_it", event_at({1, true}));
+  add("event_behind_it", event_at({3, true}));
+  add("event_a_turn_later", event_at({2, false}));
   add("in_order",
       Seed(kInOrder | kEventIdx, 5)
           .Desc(0, 0, {0x800, 16, 1, kNext | kFirst})

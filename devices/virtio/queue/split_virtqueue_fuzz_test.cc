@@ -48,6 +48,20 @@ class SplitRun final : public Run {
                   &idx);
     VMSG_CHECK(idx == static_cast<uint16_t>(from + count));
   }
+
+  // virtio 1.2, 2.7.7.2.
+  bool DriverWants(uint16_t from, uint32_t count) override {
+    const bool event_idx = features_.Has(kFeatureEventIdx);
+    uint16_t word = 0;
+    guest_.Load16({config_.driver.value +
+                   (event_idx ? UsedEventOffset(size_) : kAvailFlags)},
+                  std::memory_order_relaxed, &word);
+    if (!event_idx) return word % 2 == 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      if (static_cast<uint16_t>(from + i) == word) return true;
+    }
+    return false;
+  }
 };
 
 }  // namespace

@@ -75,6 +75,17 @@ vmsg::fuzz::Seeds Seeds() {
           .Ops({kPopAll, kCompleteOldest, kCompleteOldest, kCompleteOldest,
                 kShouldNotify, kDisable, Operation(kAdvanceAvail, 2), kEnable,
                 kPopAll, kCompleteOldest, kShouldNotify}));
+  // Where the driver wants to hear of it: nearly, or not at all.
+  const auto event_at = [](uint16_t event) {
+    return Seed(kEventIdx, 2, 2)
+        .Desc(0, 0, {0x800, 16, kWrite})
+        .Avail({0})
+        .UsedEvent(event)
+        .Ops({kPop, kCompleteNewest, kShouldNotify});
+  };
+  add("event_at_it", event_at(2));
+  add("event_before_it", event_at(1));
+  add("event_behind_it", event_at(3));
   add("in_order",
       Seed(kInOrder | kEventIdx, 2)
           .Desc(0, 0, {0x800, 16, kWrite})

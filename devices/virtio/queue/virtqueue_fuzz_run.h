@@ -129,8 +129,7 @@ class Run {
         if (!held_.empty()) Copy(held_.back(), argument);
         break;
       case kShouldNotify:
-        queue_->ShouldNotify();
-        VMSG_CHECK(!queue_->ShouldNotify(), "the answer is recorded");
+        AskWhetherToNotify();
         break;
       case kEnable:
         queue_->EnableNotifications();
@@ -169,6 +168,9 @@ class Run {
   // The queue says that it has put `count` chains (packed: descriptors) behind
   // `from`.
   virtual void CheckUsed(uint16_t from, uint32_t count) = 0;
+  // Whether the driver, by what its area says now, wants to hear of `count`
+  // entries (packed: descriptors) from position `from` on. Each is looked at.
+  virtual bool DriverWants(uint16_t from, uint32_t count) = 0;
 
   const uint32_t size_;
   const QueueConfig config_;
@@ -191,6 +193,19 @@ class Run {
     }
     queue_ = *std::move(queue);
     held_.clear();
+    asked_at_ = position.next_used;
+    unannounced_ = 0;
+  }
+
+  void AskWhetherToNotify() {
+    // A driver whose wish can't be read is told.
+    const bool readable = queue_->fault() == QueueFault::kNone && gate_.open();
+    const bool wanted = unannounced_ != 0 &&
+                        (!readable || DriverWants(asked_at_, unannounced_));
+    VMSG_CHECK(queue_->ShouldNotify() == wanted, "told without need, or not");
+    VMSG_CHECK(!queue_->ShouldNotify(), "the answer is recorded");
+    asked_at_ = queue_->position().next_used;
+    unannounced_ = 0;
   }
 
   bool Pop() {
@@ -244,6 +259,7 @@ class Run {
     queue_->Complete(std::move(chain), written);
     const uint32_t passed = Passed(before, queue_->position().next_used);
     VMSG_CHECK(passed <= size_);
+    unannounced_ += passed;
     VMSG_CHECK(works || passed == 0, "a broken queue writes nothing");
     VMSG_CHECK(!works || passed != 0 || features_.Has(kFeatureInOrder));
     CheckUsed(before, passed);
@@ -266,6 +282,8 @@ class Run {
 
   std::unique_ptr<Virtqueue> queue_;
   std::deque<DescriptorChain> held_;
+  uint16_t asked_at_ = 0;  // used position at the last question
+  uint32_t unannounced_ = 0;
 };
 
 // An input as virtqueue_fuzz_input.h says. Returns 0, for the fuzzer.
