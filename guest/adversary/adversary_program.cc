@@ -125,9 +125,10 @@ void AdversaryProgram::RunCase(const Group& group, const Case& one) {
   if (result.skipped) {
     ++skipped_;
     Print(line.Text("result", "skipped")
-              .Text("why", bench_.HasLayout(group.layout)
+              .Text("why", !bench_.HasLayout(group.layout) ? "other-layout"
+                           : one.needs == Needs::kSecondWriter
                                ? "needs-second-writer"
-                               : "other-layout"));
+                               : "needs-configuration"));
     return;
   }
   ++run_;

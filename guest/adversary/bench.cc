@@ -77,7 +77,19 @@ Error Bench::SetUp() {
   }
   stage_ = "victim";
   if (const Error error = victim_.Open(); error != Error::kNone) return error;
+  FindConfigDevice();
   return StartVictim();
+}
+
+void Bench::FindConfigDevice() {
+  for (uint16_t n = 0; n < Bus::kDeviceNumbers; ++n) {
+    Packet info;
+    if (n != victim_.slot() &&
+        Ask(Request(kMsgGetDeviceInfo, 8).Device(n), &info) &&
+        RawMessage::Get(info, 20, 4) == kConfigBytes) {
+      config_device_ = n;
+    }
+  }
 }
 
 // The function with all that is on it, from whatever state its registers have.
@@ -116,12 +128,23 @@ bool Bench::HasLayout(Layout layout) const {
   return shmem == (layout == Layout::kShmem);
 }
 
+bool Bench::Has(Needs needs) const {
+  switch (needs) {
+    case Needs::kNothing:
+      break;
+    case Needs::kSecondWriter:
+      return second_writer_ != nullptr;
+    case Needs::kConfiguration:
+      return config_device_ != kNoDevice;
+  }
+  return true;
+}
+
 // --- One case. ---
 
 CaseResult Bench::Run(const Group& group, const Case& one) {
   CaseResult result;
-  if (!HasLayout(group.layout) ||
-      (one.needs == Needs::kSecondWriter && second_writer_ == nullptr)) {
+  if (!HasLayout(group.layout) || !Has(one.needs)) {
     result.skipped = true;
     return result;
   }

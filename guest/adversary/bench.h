@@ -103,6 +103,8 @@ class Bench {
   CaseResult Run(const Group& group, const Case& one);
 
   bool HasLayout(Layout layout) const;
+  // What a case needs is here, apart from the layout.
+  bool Has(Needs needs) const;
 
   // ---- For cases: what there is.
 
@@ -110,6 +112,10 @@ class Bench {
   AmpFunction* function() { return &functions_[0]; }
   Station& victim() { return victim_; }
   Station& sibling() { return sibling_; }
+  // Of a device on the victim's FIFO with kConfigBytes of configuration, for
+  // Needs::kConfiguration.
+  static constexpr uint32_t kConfigBytes = 96;
+  uint16_t config_device() const { return config_device_; }
   std::byte* window() { return victim_.window(); }
   uint64_t registers() const;  // guest-physical, of BAR 0
   uint64_t windows() const;    // of BAR 1
@@ -155,8 +161,9 @@ class Bench {
   // Refused when the answer (which has to come, else the case fails) has
   // `bytes` bytes of 0 at `at`.
   Reaction AnswersZero(const RawMessage& message, size_t at, size_t bytes);
-  // Whether an answer comes without a ring of ours.
-  bool AnswersWithoutRing(const RawMessage& message);
+  // Whether an answer comes without a ring of ours; to `act`, if that is given.
+  bool AnswersWithoutRing(const RawMessage& message,
+                          void (*act)(Bench& bench) = nullptr);
   // A PING, with an answer in time.
   bool Alive();
   // Takes what is there until `answers` answers have come, or none comes in
@@ -236,8 +243,11 @@ class Bench {
   }
 
  private:
+  static constexpr uint16_t kNoDevice = UINT16_MAX;
+
   Error OpenFunction();
   Error StartVictim();
+  void FindConfigDevice();
   bool ControlsAnswer(Scope scope);
   void StartWatch(Scope scope);
   void AskControls();
@@ -264,6 +274,7 @@ class Bench {
   std::array<uint32_t, 6> bars_ = {};
   uint32_t command_ = 0;
   uint16_t msix_capability_ = 0;
+  uint16_t config_device_ = kNoDevice;
   Station victim_;
   Station sibling_;
   Station other_;

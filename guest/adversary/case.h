@@ -83,6 +83,8 @@ enum class Needs : uint8_t {
   kNothing,
   // A second thread that writes to shared memory meanwhile: in-process only.
   kSecondWriter,
+  // A device with a configuration beside the victim: in //tests/adversary only.
+  kConfiguration,
 };
 
 struct Case {

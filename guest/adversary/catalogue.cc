@@ -27,6 +27,7 @@ constexpr Row kRows[] = {
     {"shmem-header", &kShmemHeaderCases, Scope::kFifo, Layout::kShmem},
     {"header", &kHeaderCases},
     {"message", &kMessageCases},
+    {"config-message", &kConfigMessageCases},
     {"status", &kStatusCases},
     {"features", &kFeatureCases},
     {"queue", &kQueueCases},

@@ -25,6 +25,7 @@ extern const std::span<const Case> kWindowCases;
 extern const std::span<const Case> kHeaderCases;
 // cases_messages.cc
 extern const std::span<const Case> kMessageCases;
+extern const std::span<const Case> kConfigMessageCases;
 // cases_status.cc
 extern const std::span<const Case> kStatusCases;
 extern const std::span<const Case> kFeatureCases;

@@ -84,7 +84,7 @@ class BenchTest : public testing::Test, public Operator {
   static BenchTest* self_;
 
   InProcessMachine machine_{
-      {.functions = 2, .num_fifos = 2, .threads = true, .judge_driver = false}};
+      {.functions = 2, .num_fifos = 2, .threads = true, .hostile_fifos = 1}};
   std::unique_ptr<Bench> bench_ = std::make_unique<Bench>(
       machine_.platform(), this, nullptr, BenchOptions{.answer_ns = kAnswerNs});
 
