@@ -24,11 +24,14 @@ example VMM: registers, PCI, MSI-X, FIFOs, messages, status, features, queues,
 rings, floods, races (guest/adversary/README.md has the catalogue and what the
 verdicts mean). Prints a line for each case: its name, the verdict, and what was
 expected. After each case the VMM has as many files open as before, and as much
-memory: a block that is lost in each case shows. The last line is a JSON object; exit code 0 only when every case went as
-expected.
+memory: a block that is lost in each case shows. At the end its wire monitor has
+found rows of the conformance table broken by the driver of the victim's FIFO, and
+none by those of the controls. The last line is a JSON object; exit code 0 only when
+every case went as expected.
 
 A guest on KVM has no second thread to write with: those cases are skipped there,
-and run in-process.
+and run in-process. The VMM has no device with a configuration: cases for one are
+skipped, and run by //tests/adversary.
 """
 
 _LAYOUTS = ['spsc', 'shmem-v1', 'shmem-v1-packed']
@@ -37,6 +40,7 @@ _DEVICES = [
     'virtio-rng-device,bus=amp0/fifo1/bus0',
     'virtio-rng-device,bus=amp1/fifo0/bus31',
 ]
+_VICTIM = 'amp0/fifo0'
 _TARGETS = {
     'kvm_vmm': '//examples/kvm_vmm:kvm_vmm',
     'vmsgctl': '//tools/vmsgctl:vmsgctl',
@@ -215,7 +219,7 @@ class Session:
     running = None
     # What the operator's first calls set up stays.
     self._control('fifos')
-    self._control('reset-fifo', 'amp0/fifo0')
+    self._control('reset-fifo', _VICTIM)
     self._say('run ' + pattern)
     while True:
       try:
@@ -298,12 +302,15 @@ def build():
           for name, label in _TARGETS.items()}
 
 
-def vmm_command(programs, accel, layout, socket, counts):
-  """The command line of the VMM; its memory is counted in the file counts."""
+def vmm_command(programs, accel, layout, socket, counts, stats):
+  """The command line of the VMM.
+
+  Its memory is counted in the file `counts`; at its end it writes the file
+  `stats`, which tells what the wire monitor has found."""
   command = ['env', 'LD_PRELOAD=' + programs['live_memory'],
              'VMSG_LIVE_MEMORY=' + counts, programs['kvm_vmm'], '--accel=' + accel,
              '--in-process-program=adversary', '--kernel=' + programs['image'],
-             '--control=unix:' + socket]
+             '--control=unix:' + socket, '--wire-monitor', '--stats=' + stats]
   for function, fifos in (('amp0', 2), ('amp1', 1)):
     command += ['--device', 'virtio-msg-amp-pci,id=%s,num-fifos=%d,'
                 'fifo-layout=%s' % (function, fifos, layout)]
@@ -320,6 +327,7 @@ def run_here(accel, layouts, pattern, seconds, report):
     with tempfile.TemporaryDirectory(prefix='vmsg-adversary.') as folder:
       socket = os.path.join(folder, 'control.sock')
       counts = os.path.join(folder, 'live_memory')
+      stats = os.path.join(folder, 'stats.json')
 
       def control(*words, socket=socket):
         deadline = time.monotonic() + seconds
@@ -330,11 +338,13 @@ def run_here(accel, layouts, pattern, seconds, report):
             check=True, stdout=subprocess.PIPE, encoding='utf-8',
             timeout=seconds).stdout.strip()
 
-      def start(layout=layout, socket=socket, control=control, counts=counts):
+      def start(layout=layout, socket=socket, control=control, counts=counts,
+                stats=stats):
         if os.path.exists(socket):
           os.unlink(socket)
-        return Session(vmm_command(programs, accel, layout, socket, counts),
-                       control, seconds, counts)
+        return Session(
+            vmm_command(programs, accel, layout, socket, counts, stats),
+            control, seconds, counts)
 
       watcher = run_lives(start, pattern, layout, report)
       if watcher:
@@ -342,7 +352,36 @@ def run_here(accel, layouts, pattern, seconds, report):
                          'live_bytes': watcher.bytes,
                          'more_live_bytes': watcher.growth[0],
                          'more_live_blocks': watcher.growth[1]}
+      if os.path.exists(stats):
+        with open(stats, encoding='utf-8') as file:
+          facts.setdefault(layout, {})['broken_rows'] = broken_rows(
+              json.load(file), pattern)
   return facts
+
+
+def broken_rows(stats, pattern):
+  """Returns how many rows of the conformance table the victim's driver broke.
+
+  Args:
+    stats: what the VMM wrote.
+    pattern: all, GROUP or GROUP/NAME.
+
+  Raises:
+    AdversaryError: the wire monitor blames the driver of a control, which does
+      nothing wrong, or saw nothing in the whole catalogue.
+  """
+  broken = {'%s/fifo%d' % (function['id'], n): fifo['broken_rows']
+            for function in stats['functions']
+            for n, fifo in enumerate(function['fifos'])}
+  victim = broken.pop(_VICTIM)
+  for fifo, rows in sorted(broken.items()):
+    if rows:
+      raise AdversaryError('the wire monitor says that the good driver of %s broke '
+                           '%s' % (fifo, ', '.join(sorted(rows))))
+  if pattern == 'all' and not victim:
+    raise AdversaryError('the wire monitor has not seen that the driver of %s broke '
+                         'a row' % _VICTIM)
+  return len(victim)
 
 
 def run_lives(start, pattern, layout, report):

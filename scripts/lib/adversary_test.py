@@ -184,6 +184,31 @@ class SessionTest(unittest.TestCase):
                         'vmsg-guest: end result=ok', code=1))
 
 
+class BrokenRowsTest(unittest.TestCase):
+  """What the wire monitor has to have found."""
+
+  def stats(self, *broken):
+    """Those of a VMM with these rows for amp0/fifo0, amp0/fifo1, amp1/fifo0."""
+    fifos = [{'broken_rows': rows} for rows in broken]
+    return {'functions': [{'id': 'amp0', 'fifos': fifos[:2]},
+                          {'id': 'amp1', 'fifos': fifos[2:]}]}
+
+  def test_rows_of_the_victim_are_counted(self):
+    stats = self.stats({'DRV-HDR-1': 3, 'DRV-VQ-1': 1}, {}, {})
+    self.assertEqual(adversary.broken_rows(stats, 'all'), 2)
+
+  def test_a_control_is_not_blamed(self):
+    for broken in [({'A': 1}, {'DRV-VQ-1': 1}, {}), ({'A': 1}, {}, {'DRV-VQ-1': 1})]:
+      with self.assertRaisesRegex(adversary.AdversaryError, 'fifo.*DRV-VQ-1'):
+        adversary.broken_rows(self.stats(*broken), 'all')
+
+  def test_a_monitor_that_sees_nothing_in_all_cases_fails(self):
+    with self.assertRaisesRegex(adversary.AdversaryError, 'has not seen'):
+      adversary.broken_rows(self.stats({}, {}, {}), 'all')
+    self.assertEqual(
+        adversary.broken_rows(self.stats({}, {}, {}), 'msix'), 0)
+
+
 class RowTest(unittest.TestCase):
   """Rows and their sum."""
 

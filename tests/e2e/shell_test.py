@@ -103,6 +103,10 @@ class RunCasesTest(unittest.TestCase):
     self.assertFalse(judged.passed, output)
     self.assertIn(reason, '; '.join(judged.reasons), output)
 
+  def assert_passes(self, host, **options):
+    judged, output = self.run_case(host, **options)
+    self.assertTrue(judged.passed, output)
+
   def test_a_case_passes_with_its_facts_and_exits(self):
     judged, output = self.run_case(
         'vmm_start --x; hear "^options .*--x"; say "a b=7 c"; hear "^a "; '
@@ -171,6 +175,21 @@ class RunCasesTest(unittest.TestCase):
 
   def test_a_case_fails_when_the_guest_crashes(self):
     self.assert_fails('crashed', 'vmm_start; say "Kernel panic - x"; hear never')
+
+  def test_a_driver_breaks_no_row_and_a_wrong_one_some_on_the_first_fifo_only(self):
+    def vmm(*broken):
+      fifos = ','.join('{"broken_rows":{%s}}' % rows for rows in broken)
+      return _VMM.replace('"exits"', '"functions":[%s],"exits"' % fifos)
+
+    rows = '"DRV-VQ-1":2,"DRV-HDR-1":1'
+    right = 'vmm_start; ' + _END
+    wrong = 'JUDGE=wrong; ' + right
+    self.assert_passes(right, vmm=vmm('', ''))
+    self.assert_fails('DRV-VQ-1', right, vmm=vmm('', rows))
+    self.assert_passes(wrong, vmm=vmm(rows, '', ''))
+    self.assert_fails('and no other', wrong, vmm=vmm(rows, rows, ''))
+    self.assert_fails('and no other', wrong, vmm=vmm('', rows, ''))
+    self.assert_fails('and no other', wrong, vmm=vmm('', '', ''))
 
   def test_a_case_fails_when_kvm_has_run_nothing(self):
     self.assert_fails(
