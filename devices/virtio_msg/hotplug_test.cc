@@ -218,6 +218,10 @@ TEST_F(HotplugTest, RemovedIsOwedOnceADriverWroteItsStatus) {
   harness_.PlugDummy(kDev, kInstant);
   harness_.Send(SetStatusRequest(kDev, 1));
   EXPECT_EQ(state(), SlotState::kPresent);
+  EXPECT_OK(Unplug(kGraceful));
+  harness_.link().set_room(100);
+  harness_.link().Service();
+  EXPECT_EQ(CountEvents(harness_.RunFor(seconds(1)), kDev, kRemoved), 1u);
 }
 
 TEST_F(HotplugTest, ProbeAfterTheRemovalFindsNoDevice) {

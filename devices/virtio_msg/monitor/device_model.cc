@@ -403,8 +403,9 @@ void DeviceModel::On(const EventAvail& avail) {
     return;
   }
   if (avail.index >= kQueues) return;
-  // A device that goes away answers as none would that is there.
-  if (s_.removed) return;
+  // A device that goes away answers as none would that is there. Who has reset
+  // it knows that it has no queue.
+  if (s_.removed && s_.status != 0) return;
   Queue& queue = s_.queues[avail.index];
   if (!queue.configured) {
     Violated(Row::kDrvFinal3, "EVENT_AVAIL of queue %u, not configured",

@@ -687,6 +687,19 @@ const std::vector<Case>& Cases() {
          c.Avail();
          c.Avail();
        }},
+      {Row::kDrvFinal3, "RemovedDeviceNotifiedAfterItsReset",
+       [](Conversation& c) {
+         c.Start();
+         c.Removed();
+         c.Avail();
+         c.Status(0);
+       },
+       [](Conversation& c) {
+         c.Start();
+         c.Removed();
+         c.Status(0);
+         c.Avail();
+       }},
       {Row::kDrvEvdev2, "RemovedDeviceStartedAgain",
        [](Conversation& c) {
          c.Start();
