@@ -186,6 +186,26 @@ TEST(SetDriverFeaturesTest, BitThatIsNotOfferedIsRefused) {
   }
 }
 
+// A note of DEV-FEAT-2: which of 2^32 blocks have a bit is not remembered.
+TEST(SetDriverFeaturesTest, BitFarPastTheEndStaysUntilTheReset) {
+  for (const uint32_t block : {67u, 68u, 0xFFFFFFFFu}) {
+    BusHarness harness;
+    harness.DriverBreaks("DRV-FEAT-2");
+    harness.PlugDummy(kDev, {.offered = {28, 32}});
+    harness.Ask(GetDeviceInfoRequest(kDev));
+    harness.Ask(SetStatusRequest(kDev, 3));
+    harness.Ask(GetDeviceFeaturesRequest(kDev, 0, 4));
+    harness.Ask(SetDriverFeaturesRequest(kDev, 1, {1}));
+    harness.Ask(SetDriverFeaturesRequest(kDev, block, {1}));
+    harness.Ask(SetDriverFeaturesRequest(kDev, block, {0}));
+    const bool far = block >= 68;
+    EXPECT_EQ(harness.Ask(SetStatusRequest(kDev, 11)).u32(0), far ? 3u : 11u)
+        << block;
+    harness.Ask(SetStatusRequest(kDev, 0));
+    harness.Negotiate(kDev);
+  }
+}
+
 TEST(SetDriverFeaturesTest, ZeroBlocksPastTheEndAreNoBits) {
   BusHarness harness;
   harness.DriverBreaks("DRV-INIT-1 DRV-FEAT-1 DRV-STATUS-2");

@@ -1,5 +1,6 @@
 // Rows about bus messages: enumeration, PING, hot-plug.
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -40,6 +41,16 @@ TEST_F(BusDeviceConformance, BUS_MSG_1_UsesTheMessagesOfTheDraft) {
   got = harness_.RunFor(seconds(1));
   ASSERT_EQ(got.size(), 1u);
   EXPECT_EQ(got[0].bytes(), Hex("02 40 00 00 00 00 0c 00 04 00 02 00"));
+  // Health is asked for by PING.
+  BusHarness asks({.ping = {.interval = seconds(1), .ask_first = true}});
+  asks.Enumerate();
+  got = asks.RunFor(seconds(2));  // in the first it was busy
+  ASSERT_EQ(got.size(), 1u);
+  Bytes ping = got[0].bytes();
+  ASSERT_EQ(ping.size(), 12u);
+  std::fill(ping.begin() + 4, ping.begin() + 6, std::byte{0});  // token
+  std::fill(ping.begin() + 8, ping.end(), std::byte{0});        // its data
+  EXPECT_EQ(ping, Hex("02 03 00 00 00 00 0c 00 00 00 00 00"));
 }
 
 TEST_F(BusDeviceConformance, BUS_DEVNUM_3_DriverCanFindEveryDevice) {

@@ -13,7 +13,7 @@ import sys
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 DOCUMENT = os.path.join(FOLDER, '..', '..', 'docs', 'conformance.md')
 
-VERDICTS = ('PROVED', 'DEPARTS', 'STRUCTURAL', 'MISSING')
+VERDICTS = ('PROVED', 'DEPARTS', 'STRUCTURAL')
 LEVELS = ('MUST', 'MUST NOT', 'SHOULD', 'SHOULD NOT', 'MAY', '-')
 
 # How many rows bind whom. A row that gets lost shows here.
@@ -26,10 +26,6 @@ DEPARTURES = frozenset((
     'DEV-SDF-2', 'FACT-GDF-1', 'FACT-GC-1', 'DEV-NOTIF-4', 'DEV-RTVQ-1',
     'DEV-RVQ-1', 'BUS-DEVNUM-2', 'DEV-NOTIF-1', 'DEV-RTCFG-1', 'DEV-EC-1',
 ))
-
-# Rows whose subject is not built. None may be added without a reason in the
-# table; the list gets shorter only.
-MISSING = frozenset(())
 
 Row = collections.namedtuple(
     'Row', 'section id level binds verdict test requirement note')
@@ -82,13 +78,11 @@ def _check_row(row, rows_by_id, tests, problem):
     problem(row.id, 'has verdict %s' % row.verdict)
   if (row.verdict == 'DEPARTS') != (row.id in DEPARTURES):
     problem(row.id, 'departs, or does not, unlike the list of departures')
-  if (row.verdict == 'MISSING') != (row.id in MISSING):
-    problem(row.id, 'is missing, or is not, unlike the list of what may be')
   if row.verdict != 'PROVED' and row.note == '-':
     problem(row.id, 'is %s without a reason' % row.verdict)
-  if row.verdict in ('STRUCTURAL', 'MISSING'):
+  if row.verdict == 'STRUCTURAL':
     if row.test != '-':
-      problem(row.id, 'is %s and has a test' % row.verdict)
+      problem(row.id, 'is STRUCTURAL and has a test')
     return
   if row.test not in tests:
     problem(row.id, 'has no test: %s' % row.test)
@@ -191,8 +185,7 @@ def document(rows):
   own = len({row.test for row in rows if row.test != '-'})
   lines += ['', '%d tests; rows that repeat another share its test.' % own]
   for verdict, title in (('DEPARTS', 'Departures, each on purpose'),
-                         ('STRUCTURAL', 'Nothing to execute'),
-                         ('MISSING', 'Not built')):
+                         ('STRUCTURAL', 'Nothing to execute')):
     lines += ['', '## ' + title, ''] + _list(rows, verdict)
   section = None
   lines += ['', '## All rows']

@@ -185,6 +185,29 @@ TEST_F(DriverMessageConformance, DRV_HDR_3_MsgSizeIsHeaderPlusPayload) {
   }
 }
 
+// The field, whatever the packet has.
+TEST_F(DriverMessageConformance, DRV_HDR_4_MsgSizeSaysNoMoreThanTheMaximum) {
+  fake_.config.resize(100);
+  for (const uint16_t limit : {48, 64}) {
+    Bus bus(&platform_, &fifo_,
+            {.doorbell_address = FakeDevice::kDoorbell,
+             .interrupt = FakeDevice::kInterrupt,
+             .timeout_ns = kTimeoutNs,
+             .max_message_bytes = limit});
+    VirtioDevice device;
+    ASSERT_EQ(device.Probe(&bus, kDev), Error::kNone);
+    ASSERT_EQ(device.Negotiate({}, {}), Error::kNone);
+    std::array<std::byte, 100> data;
+    ASSERT_EQ(device.ReadConfig(0, data), Error::kNone);
+    ASSERT_EQ(device.WriteConfig(0, data), Error::kNone);
+    uint64_t most = 0;
+    for (const MessageBytes& message : fake_.received()) {
+      most = std::max<uint64_t>(most, Field(message, 6, 2));
+    }
+    EXPECT_EQ(most, limit);
+  }
+}
+
 TEST_F(DriverMessageConformance, DRV_HDR_5_NamesTheIntendedDevice) {
   fake_.number = 9;
   ASSERT_EQ(device_.Probe(&bus_, 9), Error::kNone);
