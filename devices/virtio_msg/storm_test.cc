@@ -26,6 +26,15 @@ using std::chrono::seconds;
 using virtio::DummyDevice;
 using virtio::DummyOptions;
 
+// In what a plug or an unplug came down: how often.
+struct Met {
+  uint64_t enumeration = 0;
+  uint64_t probe = 0;  // of the device itself; for a plug, of another
+  uint64_t reset = 0;  // that the device has not ended
+  uint64_t full_queue = 0;
+  uint64_t io = 0;  // that the device has not ended
+};
+
 class Storm {
  public:
   // Half of them with PINGs in between, which a driver like that may lose, or
@@ -89,6 +98,15 @@ class Storm {
           devices_[slot]->ChangeConfig(4, Bytes(2));
         }
         break;
+      case 10:
+        // Somebody changes the bus just as the driver looks.
+        driver_.Rescan();
+        if (harness_.bus().status(slot).state == SlotState::kEmpty) {
+          Plug(slot);
+        } else {
+          Unplug(slot, /*forced=*/random_() % 2 == 0);
+        }
+        break;
       default:
         driver_.DoSomething();
     }
@@ -124,6 +142,8 @@ class Storm {
   uint64_t queue_resets() const { return queue_resets_; }
   uint64_t bad_notifications() const { return bad_notifications_; }
   uint64_t unplugged() const { return unplugged_; }
+  const Met& plugs() const { return plugs_; }
+  const Met& unplugs() const { return unplugs_; }
   DriverHealth driver_health() { return harness_.bus().driver_health(); }
 
  private:
@@ -139,13 +159,27 @@ class Storm {
   }
 
   void Plug(uint32_t slot) {
+    plugs_.enumeration += driver_.enumerating();
+    plugs_.full_queue += harness_.link().full();
+    for (uint32_t i = 0; i < kSlots; ++i) {
+      const DummyDevice* const other = devices_[i];
+      plugs_.probe += driver_.probing(i);
+      if (other == nullptr) continue;
+      plugs_.reset += other->state() == DummyDevice::State::kResetting;
+      plugs_.io += other->stats().taken > other->stats().completed;
+    }
     devices_[slot] = harness_.PlugDummy(
         slot, {.seed = random_(),
-               .max_work_delay = milliseconds(3),
+               .max_work_delay = milliseconds(random_() % 100),
                .max_transition_delay = milliseconds(random_() % 30)});
   }
 
   void Unplug(uint32_t slot, bool forced) {
+    const DummyDevice* const device = devices_[slot];
+    const bool met_reset =
+        device != nullptr && device->state() == DummyDevice::State::kResetting;
+    const bool met_io =
+        device != nullptr && device->stats().taken > device->stats().completed;
     const absl::Status status = harness_.bus().Unplug(
         slot,
         {.forced = forced,
@@ -155,6 +189,11 @@ class Storm {
          .fail_deadline = milliseconds(io_ ? 20'000 : 100)},
         [this] { ++gone_; });
     if (!status.ok()) return;
+    unplugs_.enumeration += driver_.enumerating();
+    unplugs_.probe += driver_.probing(slot);
+    unplugs_.reset += met_reset;
+    unplugs_.full_queue += harness_.link().full();
+    unplugs_.io += met_io;
     devices_[slot] = nullptr;
     ++unplugged_;
   }
@@ -177,6 +216,8 @@ class Storm {
   std::array<DummyDevice*, kSlots> devices_ = {};
   uint64_t unplugged_ = 0;
   uint64_t gone_ = 0;
+  Met plugs_;
+  Met unplugs_;
 };
 
 class StormTest : public testing::TestWithParam<uint64_t> {};
@@ -192,6 +233,14 @@ TEST_P(StormTest, DriverAndBusAgreeWhenItIsOver) {
   EXPECT_GT(storm.queue_resets(), 10u);
   EXPECT_GT(storm.bad_notifications(), 10u);
   EXPECT_GT(storm.unplugged(), 50u);
+  // It came down in everything that a driver does.
+  for (const Met* met : {&storm.plugs(), &storm.unplugs()}) {
+    EXPECT_GT(met->enumeration, 10u);
+    EXPECT_GT(met->probe, 10u);
+    EXPECT_GT(met->reset, 2u);
+    EXPECT_GT(met->full_queue, 5u);
+    EXPECT_TRUE(met->io > 0 || GetParam() % 4 < 2);
+  }
   if (GetParam() % 4 >= 2) {
     EXPECT_GT(storm.driver().io_done(), 100u);
     EXPECT_GT(storm.driver().io_done_late(), 20u);

@@ -245,7 +245,7 @@ class Storm {
     auto device = std::make_unique<DummyDevice>(
         virtio::DummyOptions{
             .seed = random_(),
-            .max_work_delay = milliseconds(3),
+            .max_work_delay = milliseconds(random_() % 100),
             .max_transition_delay = milliseconds(random_() % 30)},
         &m_.loop);
     DummyDevice* const plugged = device.get();

@@ -35,6 +35,7 @@ class FakeLink final : public MessageLink, public DriverPort {
 
   // How many messages fit from now on before the driver takes some.
   void set_room(size_t messages) { room_ = messages; }
+  bool full() const { return room_ == 0; }
 
   // --- The driver's end. ---
 

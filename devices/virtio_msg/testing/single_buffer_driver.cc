@@ -36,6 +36,10 @@ void SingleBufferDriver::Start() {
   port_->Enqueue(GetDevicesRequest(0, kSlots));
 }
 
+void SingleBufferDriver::Rescan() {
+  if (!enumerating_) Start();
+}
+
 void SingleBufferDriver::Run() {
   for (const Received& message : port_->Take()) OnMessage(message);
   if (buffer_.has_value() && clock_->Now() >= buffer_->handle_at) {
@@ -93,7 +97,7 @@ void SingleBufferDriver::RunIo(uint32_t slot) {
 
 void SingleBufferDriver::DoSomething() {
   if (random_() % 16 == 0 && !enumerating_) {
-    Start();  // somebody asked for a rescan
+    Rescan();
     return;
   }
   if (random_() % 64 == 0) {

@@ -53,12 +53,19 @@ class SingleBufferDriver {
 
   // Takes what has arrived and does what is due. Call it again and again.
   void Run();
+  // Asks who is there, unless it is at that.
+  void Rescan();
   // A live device gets a notification or a question, the bus is scanned again,
   // or gets a PING.
   void DoSomething();
 
   bool live(uint32_t slot) const {
     return devices_[slot].state == State::kLive;
+  }
+  // It has asked who is there and has no answer yet.
+  bool enumerating() const { return enumerating_; }
+  bool probing(uint32_t slot) const {
+    return devices_[slot].state == State::kProbing;
   }
   // Nothing is in flight and nothing is to be done.
   bool idle() const;
