@@ -408,6 +408,7 @@ void MessageBus::Impl::OnSlotWork(uint32_t slot) {
   RequestService();
 }
 
+// Model: the back end of tests/model/queue.pml.
 void MessageBus::Impl::OnSlotEvent(uint32_t slot) {
   // Release: who takes the bit sees the level behind it. When the bit was set
   // already somebody else is about to flush, or waits for room.

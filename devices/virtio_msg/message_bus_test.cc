@@ -10,13 +10,9 @@
 #include <vector>
 
 #include "devices/virtio_msg/testing/bus_harness.h"
-#include "devices/virtio_msg/testing/fake_link.h"
 #include "devices/virtio_msg/testing/wire.h"
 #include "gtest/gtest.h"
 #include "vmm/base/log.h"
-#include "vmm/memory/dma_space.h"
-#include "vmm/memory/guest_memory.h"
-#include "vmm/testing/manual_event_loop.h"
 
 namespace vmsg::msg {
 namespace {
@@ -167,18 +163,14 @@ class CountingSink final : public vmm::LogSink {
 // amp-pci-device, 4: counted, logged at a limited rate.
 TEST(RoutingTest, MalformedMessagesAreLoggedAtALimitedRate) {
   CountingSink sink;
-  vmm::ManualEventLoop loop;
-  vmm::GuestMemory memory;
-  vmm::DmaSpace dma(&memory);
-  FakeLink link(&loop);
-  MessageBus bus("amp0/fifo0", {}, &loop, &dma, &link, &sink);
-  link.set_bus(&bus);
+  BusHarness harness({}, &sink);
+  harness.DriverBreaks("DRV-LIMIT-2 DRV-HDR-5");
   for (int i = 0; i < 1000; ++i) {
-    link.Enqueue(Message(0, 0x0D, 5));
-    link.Enqueue(GetStatusRequest(99));
+    harness.link().Enqueue(Message(0, 0x0D, 5));
+    harness.link().Enqueue(GetStatusRequest(99));
   }
-  link.Service();
-  EXPECT_EQ(bus.counters().malformed.value(), 1000u);
+  harness.link().Service();
+  EXPECT_EQ(harness.counters().malformed.value(), 1000u);
   EXPECT_GT(sink.lines, 0);
   EXPECT_LE(sink.lines, static_cast<int>(vmm::Logger::kGuestBurst));
 }

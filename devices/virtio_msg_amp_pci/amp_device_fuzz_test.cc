@@ -33,7 +33,7 @@ class Run {
       : input_(input),
         options_(input_.Options()),
         m_(MachineOptions(options_)) {
-    m_.DriversMayBreakAnything();
+    for (uint32_t n = 0; n < kFifos; ++n) m_.DriverMayBreakAnything(n);
     m_.guest->Start();
   }
 

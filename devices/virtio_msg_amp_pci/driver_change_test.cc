@@ -131,6 +131,7 @@ class DriverChangeBase {
     Send(RawGetDeviceInfo(0, 5));
     Send(RawSetStatus(0, 1, 3));
     Send(RawMessage(0, 0x03, 0, 6, kTwoBlocks));
+    m_.loop.RunUntilIdle();
     Take();
     Send(RawMessage(0, 0x04, 0, 2, features));
     Send(RawSetStatus(0, 3, 0xB));

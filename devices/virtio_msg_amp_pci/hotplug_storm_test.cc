@@ -116,7 +116,7 @@ class Storm {
         bus_(m_.device->bus(kFifo)),
         port_(&m_),
         driver_(seed + 1, &port_, &m_.loop.clock()) {
-    m_.DriversMayBreakAnything();  // see ExpectNoOtherViolations()
+    m_.DriverMayBreakAnything(kFifo);  // see ExpectNoOtherViolations()
     driver_.EnableIo(&m_.memory, {AmpMachine::kRam.value + 0x80000});
     // Some devices are there before the driver is.
     for (uint32_t slot = 0; slot < 4; ++slot) Plug(slot);

@@ -202,7 +202,8 @@ class Run {
     const bool readable = queue_->fault() == QueueFault::kNone && gate_.open();
     const bool wanted = unannounced_ != 0 &&
                         (!readable || DriverWants(asked_at_, unannounced_));
-    VMSG_CHECK(queue_->ShouldNotify() == wanted, "told without need, or not");
+    VMSG_CHECK(queue_->ShouldNotify() == wanted,
+               "told without need, or not told");
     VMSG_CHECK(!queue_->ShouldNotify(), "the answer is recorded");
     asked_at_ = queue_->position().next_used;
     unannounced_ = 0;

@@ -155,8 +155,7 @@ void DeviceModel::On(const SetDriverFeatures& set) {
         (!s_.info_known || block < s_.info.num_feature_bits / 32);
     if (exists && (s_.blocks_read >> block & 1) == 0) {
       Violated(Row::kDrvFeat1, "block %u written and never read", block);
-      s_.blocks_read = ~uint32_t{0};
-      s_.offered.set_block(static_cast<uint32_t>(block), ~uint32_t{0});
+      AssumeAllRead();
       break;
     }
     const uint32_t offered = exists ? s_.offered.block(block) : 0;
@@ -167,6 +166,16 @@ void DeviceModel::On(const SetDriverFeatures& set) {
     }
   }
   s_.acked.Write(set.block_index, set.words);
+}
+
+// What it did not read may have been offered, all of it.
+void DeviceModel::AssumeAllRead() {
+  for (uint32_t block = 0; block < virtio::Features::kBlocks; ++block) {
+    if ((s_.blocks_read >> block & 1) == 0) {
+      s_.offered.set_block(block, ~uint32_t{0});
+    }
+  }
+  s_.blocks_read = ~uint32_t{0};
 }
 
 // --- Configuration space. ---
@@ -192,8 +201,8 @@ void DeviceModel::On(const SetConfig& set) {
   if (s_.generation_rejected) {
     Violated(Row::kDrvGen2, "SET_CONFIG again without reading the count");
     s_.generation_rejected = false;
-    s_.generations.Add(set.generation);
-  } else if (!s_.generations.Has(set.generation)) {
+  }
+  if (!s_.generations.Has(set.generation)) {
     Violated(Row::kDrvGen1, "SET_CONFIG with count %u, which is not the last",
              set.generation);
     s_.generations.Add(set.generation);
@@ -229,7 +238,7 @@ void DeviceModel::On(const SetDeviceStatus& set) {
   if ((added & kStatusFeaturesOk) != 0) {
     if (s_.blocks_read == 0) {
       Violated(Row::kDrvFeat1, "FEATURES_OK, and no features were read");
-      s_.blocks_read = ~uint32_t{0};
+      AssumeAllRead();
     }
     s_.features_ok_tried = true;
     s_.features_ok_refused = false;
@@ -529,7 +538,9 @@ void DeviceModel::Answer(const OpenRequests::Request& request,
       (status.status & kStatusFeaturesOk) == 0) {
     s_.features_ok_refused = true;
   }
-  s_.status &= status.status;
+  // A device may keep what the driver took back.
+  s_.status =
+      is_set ? status.status & ~kStatusNeedsReset : s_.status & status.status;
 }
 
 void DeviceModel::Answer(const OpenRequests::Request&,

@@ -187,6 +187,7 @@ class DeviceModel {
   void RequireFeaturesOk();
   bool RequireIndex(uint32_t index, std::string_view what);
   void CheckConfigRange(uint32_t offset, size_t length);
+  void AssumeAllRead();
   void CheckNewStatus(uint32_t status);
   void CheckDriverOk();
   void CheckAreas(const virtio::QueueConfig& config);

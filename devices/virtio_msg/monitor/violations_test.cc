@@ -241,6 +241,22 @@ const std::vector<Case>& Cases() {
          c.Info();
          for (const uint32_t status : {0u, 1u, 3u, 11u}) c.Status(status);
        }},
+      {Row::kDrvFeat1, "SaysNothingOfOtherBlocks",
+       [](Conversation& c) { c.Start(); },
+       [](Conversation& c) {
+         c.Info();
+         for (const uint32_t status : {0u, 1u, 3u}) c.Status(status);
+         c.WriteFeatures(0, Conversation::kVersion1);
+         c.WriteFeatures(1, Conversation::kVersion1);
+       }},
+      {Row::kDrvFeat1, "FeaturesOkWithoutReadingAndASetThen",
+       [](Conversation& c) { c.Start(); },
+       [](Conversation& c) {
+         c.Info();
+         for (const uint32_t status : {0u, 1u, 3u}) c.Status(status);
+         c.Status(11, 3);
+         c.WriteFeatures(1, Conversation::kVersion1);
+       }},
       {Row::kDrvFeat2, "BitThatWasNotOffered",
        [](Conversation& c) {
          c.Acknowledge();
@@ -305,6 +321,13 @@ const std::vector<Case>& Cases() {
        [](Conversation& c) {
          c.Start();
          c.Status(11);
+       }},
+      {Row::kDrvStatus2, "BitsClearedThatTheDeviceKeeps",
+       [](Conversation& c) { c.Start(); },
+       [](Conversation& c) {
+         c.Negotiate();
+         c.Status(1, 11);
+         c.Status(15);
        }},
       {Row::kDrvStatus2, "DriverWithoutAcknowledge",
        [](Conversation& c) { c.Acknowledge(); },

@@ -33,7 +33,9 @@ BusHarness::BusHarness(const MessageBusOptions& options, vmm::LogSink* log) {
         &loop_.clock(), nullptr);
     monitor_->set_sink([this](const Violation& violation) {
       absl::StrAppend(&violations_, std::string(RowId(violation.row)),
-                      ", device ", static_cast<int32_t>(violation.device), ": ",
+                      violation.device == Violation::kNoDevice
+                          ? ", bus: "
+                          : absl::StrCat(", device ", violation.device, ": "),
                       std::string(violation.text), "\n");
     });
     watched.traffic_observer = monitor_.get();
