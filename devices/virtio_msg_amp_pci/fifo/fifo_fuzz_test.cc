@@ -1,11 +1,13 @@
 // A sequence of operations on a FIFO, some of the device, some of a driver that
 // writes whatever it likes wherever it likes. Whatever happens, the device ends
-// each operation, writes nothing around the window, and takes no more packets
-// at once than two looks at the driver's index can announce.
+// each operation, writes nothing around the window, takes no more packets at
+// once than two looks at the driver's index can announce, and works after a
+// reset.
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 
 #include "devices/virtio_msg_amp_pci/fifo/fifo.h"
@@ -16,12 +18,39 @@ namespace {
 
 using vmsg::amp::DeviceFifo;
 using vmsg::amp::FifoState;
+using vmsg::amp::kSpscDeviceQueue;
+using vmsg::amp::kSpscDriverQueue;
+using vmsg::amp::kSpscHead;
+using vmsg::amp::kSpscPacketBytes;
+using vmsg::amp::kSpscPackets;
+using vmsg::amp::kSpscTail;
 using vmsg::amp::Packet;
 using vmsg::amp::fuzz::DoAsDevice;
 using vmsg::amp::fuzz::Input;
 using vmsg::amp::fuzz::kDeviceOps;
 using vmsg::amp::fuzz::Require;
 using vmsg::amp::fuzz::Window;
+
+// A reset of the function, and the first packet each way after it.
+void RequireService(Window* window, DeviceFifo* fifo) {
+  fifo->ClearWindow();
+  fifo->Restart();
+  Require(fifo->state() == FifoState::kRunning);
+  Packet packet;
+  Require(!fifo->Receive(&packet));
+  std::memset(window->data() + kSpscDriverQueue + kSpscPackets, 0x77,
+              kSpscPacketBytes);
+  window->Store<uint32_t>(kSpscDriverQueue + kSpscHead, 1);
+  Require(fifo->Receive(&packet));
+  Require(packet.bytes[63] == std::byte{0x77});
+  Require(fifo->Send(packet.bytes));
+  fifo->CommitReceived();
+  Require(fifo->CommitSent());
+  Require(window->Load<uint32_t>(kSpscDriverQueue + kSpscTail) == 1);
+  Require(window->Load<uint32_t>(kSpscDeviceQueue + kSpscHead) == 1);
+  Require(window->data()[kSpscDeviceQueue + kSpscPackets + 63] ==
+          std::byte{0x77});
+}
 
 }  // namespace
 
@@ -73,6 +102,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Require((fifo->state() == FifoState::kBroken) ==
             (fifo->fault() != vmsg::amp::FifoFault::kNone));
   }
+  RequireService(window.get(), fifo.get());
   Require(window->GuardsIntact());
   return 0;
 }

@@ -19,6 +19,8 @@ namespace vmsg::amp {
 // device's two indices, and a driver that starts anew is not noticed. It starts
 // from the indices that it finds, so Restart() is for a cleared window and
 // DropDriver() keeps the indices where they are.
+//
+// Model: tests/model/restart.pml.
 class SpscFifo final : public DeviceFifo {
  public:
   // `window` is kSpscWindowBytes, 64-byte aligned; borrowed, outlives this.
