@@ -1,4 +1,5 @@
 // SpscFifo: the driver's end of layout `spsc`. Source: amp-pci-device, 3.1.
+// Model: tests/model/restart.pml.
 
 #ifndef VMSG_GUEST_DRIVER_SPSC_FIFO_H_
 #define VMSG_GUEST_DRIVER_SPSC_FIFO_H_
