@@ -17,7 +17,25 @@
 namespace vmsg::guest {
 namespace {
 
-class DriverMessageConformance : public DriverFixture {};
+class DriverMessageConformance : public DriverFixture {
+ protected:
+  // A driver whose messages have `limit` bytes at most, and whose device has
+  // more configuration than fits, reads and writes all of it.
+  void UseLongConfig(uint16_t limit) {
+    std::array<std::byte, 100> data;
+    fake_.config.resize(data.size());
+    Bus bus(&platform_, &fifo_,
+            {.doorbell_address = FakeDevice::kDoorbell,
+             .interrupt = FakeDevice::kInterrupt,
+             .timeout_ns = kTimeoutNs,
+             .max_message_bytes = limit});
+    VirtioDevice device;
+    ASSERT_EQ(device.Probe(&bus, kDev), Error::kNone);
+    ASSERT_EQ(device.Negotiate({}, {}), Error::kNone);
+    ASSERT_EQ(device.ReadConfig(0, data), Error::kNone);
+    ASSERT_EQ(device.WriteConfig(0, data), Error::kNone);
+  }
+};
 
 MessageBytes With(MessageBytes message, size_t at, uint8_t value) {
   message.at(at) = static_cast<std::byte>(value);
@@ -27,20 +45,9 @@ MessageBytes With(MessageBytes message, size_t at, uint8_t value) {
 // --- Limits and revisions. ---
 
 TEST_F(DriverMessageConformance, DRV_LIMIT_1_StaysBelowTheMaximum) {
-  fake_.config.resize(100);
   fake_.num_feature_bits = 128;
   for (const uint16_t limit : {48, 52, 64}) {
-    Bus bus(&platform_, &fifo_,
-            {.doorbell_address = FakeDevice::kDoorbell,
-             .interrupt = FakeDevice::kInterrupt,
-             .timeout_ns = kTimeoutNs,
-             .max_message_bytes = limit});
-    VirtioDevice device;
-    ASSERT_EQ(device.Probe(&bus, kDev), Error::kNone);
-    ASSERT_EQ(device.Negotiate({}, {}), Error::kNone);
-    std::array<std::byte, 100> data;
-    ASSERT_EQ(device.ReadConfig(0, data), Error::kNone);
-    ASSERT_EQ(device.WriteConfig(0, data), Error::kNone);
+    ASSERT_NO_FATAL_FAILURE(UseLongConfig(limit));
     size_t largest = 0;
     for (const MessageBytes& message : fake_.received_of(false, 0x06)) {
       largest = std::max(largest, message.size());
@@ -187,19 +194,8 @@ TEST_F(DriverMessageConformance, DRV_HDR_3_MsgSizeIsHeaderPlusPayload) {
 
 // The field, whatever the packet has.
 TEST_F(DriverMessageConformance, DRV_HDR_4_MsgSizeSaysNoMoreThanTheMaximum) {
-  fake_.config.resize(100);
   for (const uint16_t limit : {48, 64}) {
-    Bus bus(&platform_, &fifo_,
-            {.doorbell_address = FakeDevice::kDoorbell,
-             .interrupt = FakeDevice::kInterrupt,
-             .timeout_ns = kTimeoutNs,
-             .max_message_bytes = limit});
-    VirtioDevice device;
-    ASSERT_EQ(device.Probe(&bus, kDev), Error::kNone);
-    ASSERT_EQ(device.Negotiate({}, {}), Error::kNone);
-    std::array<std::byte, 100> data;
-    ASSERT_EQ(device.ReadConfig(0, data), Error::kNone);
-    ASSERT_EQ(device.WriteConfig(0, data), Error::kNone);
+    ASSERT_NO_FATAL_FAILURE(UseLongConfig(limit));
     uint64_t most = 0;
     for (const MessageBytes& message : fake_.received()) {
       most = std::max<uint64_t>(most, Field(message, 6, 2));

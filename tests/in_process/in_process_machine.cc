@@ -170,31 +170,29 @@ void InProcessMachine::Attach(uint32_t function, uint32_t fifo, uint32_t slot,
   attached->function = function;
   attached->fifo = fifo;
   attached->slot = slot;
-  attached->generation = next_generation_++;
-  RunOn(function, fifo, [this, attached, &options] {
-    control::HotplugBus* const bus =
-        functions_[attached->function]->bus(attached->fifo);
-    std::unique_ptr<virtio::RngDevice> device = Must(virtio::RngDevice::Create(
-        options, virtio::CreateGetrandomSource(), bus->loop()));
-    attached->device = device.get();
-    VMSG_CHECK(
-        bus->Plug(attached->slot, attached->generation,
-                  std::make_unique<amp::VirtioPluggable>(std::move(device)))
-            .ok());
-  });
+  attached->generation =
+      Plug(function, fifo, slot, [attached, &options](vmm::EventLoop* loop) {
+        std::unique_ptr<virtio::RngDevice> device =
+            Must(virtio::RngDevice::Create(
+                options, virtio::CreateGetrandomSource(), loop));
+        attached->device = device.get();
+        return device;
+      });
 }
 
-void InProcessMachine::Plug(
+uint64_t InProcessMachine::Plug(
     uint32_t function, uint32_t fifo, uint32_t slot,
     absl::AnyInvocable<std::unique_ptr<virtio::VirtioDevice>(vmm::EventLoop*)>
         make) {
+  const uint64_t generation = next_generation_++;
   RunOn(function, fifo, [&] {
     control::HotplugBus* const bus = functions_[function]->bus(fifo);
     VMSG_CHECK(
-        bus->Plug(slot, next_generation_++,
+        bus->Plug(slot, generation,
                   std::make_unique<amp::VirtioPluggable>(make(bus->loop())))
             .ok());
   });
+  return generation;
 }
 
 void InProcessMachine::Detach(uint32_t function, uint32_t fifo, uint32_t slot,

@@ -94,11 +94,11 @@ class InProcessMachine {
   // Plugs an rng with the kernel's entropy.
   void Attach(uint32_t function, uint32_t fifo, uint32_t slot,
               const virtio::RngOptions& options = {});
-  // Plugs what `make` makes on the FIFO's loop.
-  void Plug(uint32_t function, uint32_t fifo, uint32_t slot,
-            absl::AnyInvocable<
-                std::unique_ptr<virtio::VirtioDevice>(vmm::EventLoop* loop)>
-                make);
+  // Plugs what `make` makes on the FIFO's loop; its generation.
+  uint64_t Plug(uint32_t function, uint32_t fifo, uint32_t slot,
+                absl::AnyInvocable<
+                    std::unique_ptr<virtio::VirtioDevice>(vmm::EventLoop* loop)>
+                    make);
   // Starts a removal. gone() tells when it is over.
   void Detach(uint32_t function, uint32_t fifo, uint32_t slot,
               bool forced = false);
