@@ -18,7 +18,7 @@ constexpr uint32_t kSlots = 8;
 constexpr uint32_t kNowhere = 60'000;
 
 struct Memory {
-  alignas(64) std::array<std::byte, kSlots* kFifoPacketBytes> packets = {};
+  alignas(8) std::array<std::byte, kSlots* kFifoPacketBytes> packets = {};
   uint32_t written = 0;
   uint32_t taken = 0;
   // The side that is not under test writes behind each load of its index.
