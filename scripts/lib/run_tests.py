@@ -9,6 +9,7 @@ import tempfile
 import time
 
 import bazel
+import e2e_results
 import fuzz
 from bazel_results import FAILED, PASSED, SKIPPED, TestResult
 
@@ -186,9 +187,19 @@ def _demo():
 def _e2e():
   """Guests on real KVM, which an emulated machine has where this one has not."""
   results = _check('packages of tests/e2e', 'scripts/setup', '--e2e')
-  if results[0].outcome == PASSED:
-    results += _check('guests on KVM', sys.executable, '-B', 'tests/e2e/run.py')
-  return results
+  if results[0].outcome != PASSED:
+    return results
+  with subprocess.Popen(
+      [sys.executable, '-B', 'tests/e2e/run.py'],
+      cwd=bazel.ROOT,
+      stdout=subprocess.PIPE,
+      encoding='utf-8',
+      errors='replace',
+  ) as run:
+    line = ''
+    for line in run.stdout:
+      print(line, end='', flush=True)
+  return results + e2e_results.read(line, run.returncode)
 
 
 def _external_workspace():
