@@ -14,6 +14,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 MODELS = os.path.join(ROOT, 'tests', 'model')
 PACKAGES = ('spin', 'gcc')
 
+# What a run can be expected to find, and how pan says so.
+HOLDS, VIOLATES, STALLS = 'holds', 'violates', 'stalls'
+OUTCOMES = (HOLDS, VIOLATES, STALLS)
+_ERRORS = {'assertion violated': VIOLATES, 'invalid end state': STALLS}
+
 _MEGABYTES = 1800
 _SECONDS = 300
 _DEPTH = 1000000
@@ -26,7 +31,7 @@ def parse(text):
     words = line.split('#')[0].split()
     if not words:
       continue
-    if (len(words) < 2 or words[0] not in ('holds', 'fails') or
+    if (len(words) < 2 or words[0] not in OUTCOMES or
         not all(re.fullmatch(r'[A-Z_]+(=\d+)?', word) for word in words[2:])):
       raise ValueError('line %d: %s' % (number, line))
     runs.append((words[0], words[1], words[2:]))
@@ -34,8 +39,9 @@ def parse(text):
 
 
 def verdict(output):
-  """(what pan found, number of states) from its output; 'holds' only when it
-  has searched everything."""
+  """(what pan found, number of states) from its output; HOLDS only when it
+  has searched everything. One of OUTCOMES, perhaps with ': ' and details, or
+  text that is none of them."""
   errors = re.search(r'errors: (\d+)', output)
   states = re.search(r'(\d+) states, stored', output)
   count = int(states.group(1)) if states else 0
@@ -46,9 +52,13 @@ def verdict(output):
   if errors is None:
     return 'no result', count
   if errors.group(1) == '0':
-    return 'holds', count
+    return HOLDS, count
   reason = re.search(r'^pan:\d+: (.*?) \(at depth', output, re.MULTILINE)
-  return 'fails: ' + (reason.group(1) if reason else 'unknown'), count
+  text = reason.group(1) if reason else 'an error without a reason'
+  for error, outcome in _ERRORS.items():
+    if text.startswith(error):
+      return '%s: %s' % (outcome, text[len(error):].strip() or text), count
+  return text, count
 
 
 def _output(command, folder, seconds=_SECONDS):
@@ -86,7 +96,7 @@ def main():
       ' and '.join(PACKAGES))
   parser.add_argument('only', nargs='*', metavar='WORD',
                       help='only runs that have all these words: a file, '
-                      '"holds", "fails", a flag')
+                      '"holds", "violates", "stalls", a flag')
   args = parser.parse_args()
   for program in PACKAGES:
     if shutil.which(program) is None:
