@@ -8,7 +8,6 @@ Exits 1 and prints each violation when there is any.
 """
 
 import collections
-import glob
 import os
 import re
 import sys
@@ -251,7 +250,8 @@ def check(graph, read_source):
   return violations
 
 
-LABEL_IN_TEXT = re.compile(r'//[a-z]\w*(?:/\w+)*:\w+')
+# Not of files, as those that load() takes.
+LABEL_IN_TEXT = re.compile(r'//[a-z]\w*(?:/\w+)*:\w+(?!\w|\.\w)')
 
 
 def check_labels(graph, texts):
@@ -270,6 +270,24 @@ def check_labels(graph, texts):
       for label in sorted(set(LABEL_IN_TEXT.findall(text)))
       if label not in graph
   ]
+
+
+# What is told of the past may name what is gone.
+HISTORY = ('CHANGELOG.md', os.path.join('docs', 'adr', ''))
+
+
+def read_documents(workspace):
+  """{name: text} of the documents that tell how things are now."""
+  texts = {}
+  for folder, folders, files in os.walk(workspace):
+    # Bazel's links are links, which os.walk does not follow.
+    folders[:] = [name for name in folders if not name.startswith('.')]
+    for name in files:
+      path = os.path.relpath(os.path.join(folder, name), workspace)
+      if name.endswith('.md') and not path.startswith(HISTORY):
+        with open(os.path.join(workspace, path), encoding='utf-8') as file:
+          texts[path] = file.read()
+  return texts
 
 
 def main(argv, xml_text):
@@ -295,11 +313,9 @@ def main(argv, xml_text):
   if not rules:
     print('no target of this workspace in the input', file=sys.stderr)
     return 2
-  texts = {}
-  for path in sorted(glob.glob(os.path.join(workspace, 'docs', '*.md'))):
-    with open(path, encoding='utf-8') as file:
-      texts[os.path.relpath(path, workspace)] = file.read()
-  violations = check(graph, read_source) + check_labels(graph, texts)
+  violations = check(graph, read_source) + check_labels(
+      graph, read_documents(workspace)
+  )
   for violation in violations:
     print(violation)
   print('%d targets, %d violations' % (len(rules), len(violations)))

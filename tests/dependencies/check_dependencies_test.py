@@ -45,12 +45,27 @@ class CheckTest(unittest.TestCase):
 
   def test_label_in_a_document_that_is_no_target(self):
     graph = {'//vmm/base:check': rule('//vmm/base:check')}
-    text = 'Held by `//vmm/base:check` and `//vmm/base:chek`, //vmm/base.'
+    text = ('Held by //vmm/base:check. And `//vmm/base:chek`, //vmm/base, '
+            '//vmm/base:deps.bzl')
     self.assert_one(
         deps.check_labels(graph, {'docs/a.md': text}),
         'docs/a.md',
         '//vmm/base:chek,',
     )
+
+  def test_documents_are_those_of_all_folders_but_history(self):
+    with tempfile.TemporaryDirectory() as workspace:
+      for path in ('README.md', 'CHANGELOG.md', 'docs/a.md', 'docs/adr/b.md',
+                   'vmm/base/README.md', '.git/c.md', 'vmm/base/d.txt'):
+        path = os.path.join(workspace, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, 'w', encoding='utf-8') as file:
+          file.write('text')
+      self.assertEqual(
+          deps.read_documents(workspace),
+          {'README.md': 'text', 'docs/a.md': 'text',
+           'vmm/base/README.md': 'text'},
+      )
 
   def test_vmm_reaches_a_device_through_another_target(self):
     self.assert_one(
