@@ -2,6 +2,11 @@
 
 // RDI: GuestParameters. RBX: doorbell. RSI, RBP, R9, R10D: its FifoIndices. R8:
 // local APIC. ECX: doorbells left. EDX: interrupts before this one.
+//
+// An emulated processor that is taken away between STI and HLT may have
+// forgotten that STI holds interrupts off there. So the handler, which finds
+// HLT to be the next instruction only then, skips it. Same code for all that is
+// compared.
 asm(R"(
     .pushsection .rodata
     .balign 16
@@ -35,7 +40,7 @@ vmsg_doorbell_guest_begin:
     cli
     cmpl    56(%rdi), %edx
     jne     .Linterrupted
-    sti                             # takes effect after HLT has begun
+    sti                             # after HLT has begun, but see the handler
     hlt
     jmp     .Lwait
 .Linterrupted:
@@ -46,6 +51,13 @@ vmsg_doorbell_guest_begin:
     jnz     .Lnext_doorbell
     jmp     .Lnext_round
 vmsg_doorbell_guest_handler:
+    pushq   %rax                    # HLT that has not begun would sleep over this
+    movq    8(%rsp), %rax
+    cmpb    $0xF4, (%rax)
+    jne     .Lnot_before_halt
+    incq    8(%rsp)
+.Lnot_before_halt:
+    popq    %rax
     incl    56(%rdi)
     movl    $0, 0xB0(%r8)           # end of interrupt
     iretq

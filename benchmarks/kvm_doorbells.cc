@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <span>
@@ -19,6 +20,8 @@ namespace vmsg::bench {
 namespace {
 
 constexpr uint64_t kRamBytes = 4 << 20;
+// A round of doorbells takes milliseconds.
+constexpr std::chrono::seconds kPatience(60);
 constexpr uint64_t kCode = 0x100000;
 constexpr uint64_t kIdt = 0x110000;
 constexpr uint64_t kParameters = 0x120000;
@@ -110,12 +113,19 @@ void DoorbellGuest::Port::Write(uint64_t /*offset*/,
 
 std::chrono::nanoseconds DoorbellGuest::Port::Ring(uint32_t count) {
   vmm::MutexLock lock(&mutex_);
-  while (!waiting_) changed_.Wait(&mutex_);
+  AwaitGuest();
   count_ = count;
   waiting_ = false;
   changed_.NotifyAll();
-  while (!waiting_) changed_.Wait(&mutex_);
+  AwaitGuest();
   return end_ - start_;
+}
+
+void DoorbellGuest::Port::AwaitGuest() {
+  while (!waiting_) {
+    VMSG_CHECK(changed_.WaitFor(&mutex_, kPatience),
+               "a doorbell has not become an interrupt");
+  }
 }
 
 void DoorbellGuest::Port::End() {

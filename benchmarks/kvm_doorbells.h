@@ -79,6 +79,9 @@ class DoorbellGuest {
    private:
     using Time = std::chrono::steady_clock::time_point;
 
+    // Until it waits for its next round.
+    void AwaitGuest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
     vmm::Mutex mutex_;
     vmm::CondVar changed_;
     uint32_t count_ ABSL_GUARDED_BY(mutex_) = 0;  // asked for, not begun

@@ -169,6 +169,11 @@ absl::Status TestMachine::HandleInterrupt(const GuestCode& body,
                                           GuestCode* code) {
   GuestCode handler;
   handler.Bytes({0x50, 0x53});  // push rax; push rbx
+  // If HLT was next, it is not any more: see the declaration.
+  handler.Bytes({0x48, 0x8B, 0x44, 0x24, 0x10});  // mov rax, [rsp + 16]
+  handler.Bytes({0x80, 0x38, 0xF4});              // cmp byte [rax], HLT
+  handler.Bytes({0x75, 0x05});                    // jne past the next one
+  handler.Bytes({0x48, 0xFF, 0x44, 0x24, 0x10});  // inc qword [rsp + 16]
   GuestCode tail;
   tail.Store32(kApicEndOfInterrupt, 0);
   tail.Bytes({0x5B, 0x58}).Iret();  // pop rbx; pop rax

@@ -115,7 +115,9 @@ class TestMachine {
 
   // Makes an IDT whose kVector runs `body`, then signals end of interrupt and
   // returns. Appends to `code` what loads it, masks the PICs and turns the
-  // local APIC on.
+  // local APIC on. An interrupt that comes before HLT makes the guest skip it:
+  // that STI holds interrupts off until HLT has begun is something that
+  // emulated processors forget now and then.
   absl::Status HandleInterrupt(const GuestCode& body, GuestCode* code);
 
   void WriteRam(uint64_t address, std::span<const std::byte> bytes);
