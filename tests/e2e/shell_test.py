@@ -206,7 +206,7 @@ class RunCasesTest(unittest.TestCase):
   def test_commands_run_in_the_guest_and_their_output_comes_back(self):
     vmm = _VMM.replace('*) echo "$line"', '*) n=${line%% *}; eval "${line#* }" '
                        '>out; s=$?; sed "s/^/e2e-out $n /" out; '
-                       'echo "e2e-done $n $s"')
+                       'echo "e2e-done $n $s end"')
     judged, output = self.run_case(
         'vmm_start; in_guest "echo a; echo b"; same out "$(echo $OUTPUT)" "a b";'
         'in_guest "echo c"; same out "$OUTPUT" c; ' + _END, vmm=vmm)
@@ -222,6 +222,13 @@ class RunCasesTest(unittest.TestCase):
     self.assertTrue(judged.passed, output)
     self.assert_fails('no', setup + 'recorded record 63 "${digest%% *}" || '
                       'fail no')
+
+  def test_does_not_look_for_a_digest_far_behind(self):
+    setup = ('RECORDED_SINCE=64; head -c 160 /dev/urandom >record; vmm_start; '
+             'digest=$(tail -c +%d record | head -c 64 | sha256sum); ')
+    look = 'recorded record 64 "${digest%% *}" || fail no; '
+    self.assert_passes(setup % 33 + look + _END)
+    self.assert_fails('no', setup % 17 + look + _END)
 
   def test_finds_a_digest_in_one_of_several_records(self):
     judged, output = self.run_case(

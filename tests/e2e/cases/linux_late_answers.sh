@@ -13,7 +13,7 @@ request_timeout_ms=$1"
 host() {
   linux_start --device virtio-rng-device,bus=amp0/fifo0/bus2
   fifo_hold 0
-  insert_with_timeout 5000
+  insert_with_timeout 15000
   in_guest 'wait_for 60 log_has "fifo0: enumeration: -110"'
   in_guest 'virtio_count 4'
   same 'devices while nobody answers' "$OUTPUT" 0

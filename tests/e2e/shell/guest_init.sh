@@ -1,7 +1,8 @@
 #!/bin/busybox sh
 # The first process of a Linux guest: inserts modules, then does what the console
 # says. A line "NUMBER COMMAND" is executed; each line of its output comes back as
-# "e2e-out NUMBER LINE", then "e2e-done NUMBER STATUS". Cases use `in_guest` for it.
+# "e2e-out NUMBER LINE", then "e2e-done NUMBER STATUS end", which is whole when its last
+# word is there. Cases use `in_guest` for it.
 /bin/busybox mkdir -p /bin /proc /sys /dev /tmp /root
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -21,6 +22,6 @@ while read -r number command; do
   eval "$command" >/tmp/output 2>&1 </dev/null
   status=$?
   sed "s/^/e2e-out $number /" /tmp/output
-  echo "e2e-done $number $status"
+  echo "e2e-done $number $status end"
 done
 poweroff -f
