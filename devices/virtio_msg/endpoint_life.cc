@@ -70,8 +70,8 @@ void Endpoint::FinishActivation(const absl::Status& result) {
   status_ |= kStatusDriverOk;
   host_->OnStatusChanged();
   TellToFail();
-  for (uint16_t i = 0; i < queues_.size(); ++i) {
-    if (queues_[i].enabled) device_->QueueNotify(i);
+  for (size_t i = 0; i < queues_.size(); ++i) {
+    if (queues_[i].enabled) device_->QueueNotify(static_cast<uint16_t>(i));
   }
   if (used_.Any()) host_->OnEvent();
 }

@@ -19,7 +19,7 @@ inline constexpr uint16_t kDefaultSubsystemId = 0x1100;
 
 // Section 2.
 inline constexpr uint8_t kRegisterBar = 0;
-inline constexpr uint64_t kRegisterBarBytes = 16 * 1024;
+inline constexpr uint64_t kRegisterBarBytes = uint64_t{16} * 1024;
 inline constexpr uint8_t kFifoBar = 1;
 inline constexpr uint8_t kMsixBar = 2;
 inline constexpr uint64_t kMsixBarBytes = 4096;
@@ -36,7 +36,7 @@ inline constexpr uint64_t kNotifyStride = 4;
 inline constexpr uint32_t kMinFifos = 1;
 inline constexpr uint32_t kMaxFifos = 8;
 inline constexpr uint32_t kDefaultFifos = 2;
-inline constexpr uint64_t kFifoWindowBytes = 16 * 1024;
+inline constexpr uint64_t kFifoWindowBytes = uint64_t{16} * 1024;
 inline constexpr uint32_t kPacketBytes = 64;
 
 }  // namespace vmsg::amp

@@ -92,8 +92,9 @@ std::vector<vmm::PciBar> Bars(
     register_bar.doorbells.push_back(
         {.offset = kRegNotify + n * kNotifyStride, .event = &doorbells[n]});
   }
+  const uint64_t window_bytes = windows->size();
   vmm::PciBar fifo_bar = {.info = {.index = kFifoBar,
-                                   .size_bytes = windows->size(),
+                                   .size_bytes = window_bytes,
                                    .prefetchable = true},
                           .memory = std::move(windows)};
   std::vector<vmm::PciBar> bars;

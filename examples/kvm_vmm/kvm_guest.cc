@@ -117,6 +117,7 @@ class KvmGuest final : public GuestRunner {
       on_end_ = std::move(on_end);
     }
     // The others wait for the first one to wake them.
+    // NOLINTNEXTLINE(modernize-loop-convert): backwards.
     for (auto vcpu = vcpus_.rbegin(); vcpu != vcpus_.rend(); ++vcpu) {
       status =
           (*vcpu)->Start([this](const vmm::VcpuEnd& end) { OnVcpuEnd(end); });

@@ -139,7 +139,7 @@ ParsedOptions ParseOptions(int argc, const char* const* argv) {
   options.memory_bytes = *memory_bytes;
   if (!control.empty()) {
     const std::string scheme = "unix:";
-    if (control.rfind(scheme, 0) != 0 || control.size() == scheme.size()) {
+    if (!control.starts_with(scheme) || control.size() == scheme.size()) {
       return usage_error("--control: write unix:PATH");
     }
     options.control_path = control.substr(scheme.size());

@@ -51,7 +51,7 @@ Error Bench::SetUp() {
     if (error != Error::kNone) return error;
   }
   if (functions_[0].num_fifos() < 2) return Error::kNotFound;
-  for (uint16_t i = 0; i < bars_.size(); ++i) {
+  for (size_t i = 0; i < bars_.size(); ++i) {
     bars_[i] = Config(static_cast<uint16_t>(kBar0 + 4 * i));
   }
   command_ = Config(kCommand, 2);
@@ -61,8 +61,8 @@ Error Bench::SetUp() {
     station->Place(platform_, function, n,
                    arena->Carve(Station::ArenaBytes(), 64), options_.answer_ns);
   };
-  place(&victim_, &functions_[0], 0);
-  place(&sibling_, &functions_[0], 1);
+  place(&victim_, function(), 0);
+  place(&sibling_, function(), 1);
   place(&other_, &functions_[1], 0);
   if (!queue_.Create(arena)) return Error::kNoMemory;
 
@@ -95,7 +95,7 @@ void Bench::FindConfigDevice() {
 // The function with all that is on it, from whatever state its registers have.
 Error Bench::OpenFunction() {
   SetConfig(kCommand, command_ & ~(kCommandMemory | kCommandBusMaster), 2);
-  for (uint16_t i = 0; i < bars_.size(); ++i) {
+  for (size_t i = 0; i < bars_.size(); ++i) {
     SetConfig(static_cast<uint16_t>(kBar0 + 4 * i), bars_[i]);
   }
   if (const Error error = functions_[0].Open(platform_, places_[0]);
@@ -234,7 +234,7 @@ uint64_t Bench::Fingerprint() {
   for (uint16_t at = 0; at < kConfigEnd; at = static_cast<uint16_t>(at + 4)) {
     digest = Mix(digest, Config(at));
   }
-  for (uint64_t at = 0; at < 16 * functions_[0].vectors(); at += 4) {
+  for (uint64_t at = 0; at < uint64_t{16} * functions_[0].vectors(); at += 4) {
     digest = Mix(digest, platform_->ReadMmio(msix_table() + at, 4));
   }
   const std::array<RawMessage, 5> questions = {

@@ -109,7 +109,7 @@ class Bench {
   // ---- For cases: what there is.
 
   Platform* platform() { return platform_; }
-  AmpFunction* function() { return &functions_[0]; }
+  AmpFunction* function() { return functions_.data(); }
   Station& victim() { return victim_; }
   Station& sibling() { return sibling_; }
   // Of a device on the victim's FIFO with kConfigBytes of configuration, for

@@ -26,10 +26,11 @@ void Start(Bench& b, const Features& features) {
 
 // Behind the entries of the rings, with EVENT_IDX.
 void SetUsedEvent(Bench& b, uint16_t index) {
-  StoreRelease<uint16_t>(b.queue().available_bytes() + 4 + 2 * kSize, index);
+  StoreRelease<uint16_t>(b.queue().available_bytes() + 4 + size_t{2} * kSize,
+                         index);
 }
 void SetAvailEvent(Bench& b, uint16_t index) {
-  StoreRelease<uint16_t>(b.queue().used_bytes() + 4 + 8 * kSize, index);
+  StoreRelease<uint16_t>(b.queue().used_bytes() + 4 + size_t{8} * kSize, index);
 }
 
 // With the driver's event area like this, a request is served.

@@ -260,6 +260,7 @@ constexpr Case kCases[] = {
      [](Bench& b) { return ResetQueue(b) ? StartsAgain(b) : kRefused; }},
     {"reset_twice_while_running", kPass,
      [](Bench& b) {
+       // NOLINTNEXTLINE(misc-redundant-expression): once more.
        return ResetQueue(b) && ResetQueue(b) ? StartsAgain(b) : kRefused;
      }},
     {"reset_with_a_chain_offered", kPass,

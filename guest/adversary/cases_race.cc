@@ -85,7 +85,7 @@ Reaction InTraffic(Bench& b, void (*write)(Bench& b, uint64_t round),
 
 // Where a packet is in both layouts, more or less.
 constexpr size_t kDriverPackets = 0x1080;
-constexpr size_t kPacketSpace = 62 * 64;
+constexpr size_t kPacketSpace = size_t{62} * 64;
 
 // Layout spsc: in traffic; then the driver goes on from indices that are sound.
 Reaction IndexInTraffic(Bench& b, void (*write)(Bench& b, uint64_t round)) {

@@ -13,7 +13,7 @@ constexpr uint64_t kVersion = 0x00;
 constexpr uint64_t kFeatures = 0x04;
 constexpr uint64_t kReserved = 0x08;
 constexpr uint64_t kNotify = 0x20;
-constexpr uint64_t kBarBytes = 16 * 1024;
+constexpr uint64_t kBarBytes = uint64_t{16} * 1024;
 
 RawMessage Ping(Bench& b) { return b.OnBus(kBusMsgPing, 12).U32(8, 7); }
 

@@ -13,9 +13,9 @@ constexpr size_t kRing = 4;
 }  // namespace
 
 bool RawQueue::Create(Arena* arena) {
-  desc_ = arena->Allocate(16 * kSize, 64);
-  driver_ = arena->Allocate(kRing + 2 * kSize + 2, 64);
-  device_ = arena->Allocate(kRing + 8 * kSize + 2, 64);
+  desc_ = arena->Allocate(uint64_t{16} * kSize, 64);
+  driver_ = arena->Allocate(kRing + size_t{2} * kSize + 2, 64);
+  device_ = arena->Allocate(kRing + size_t{8} * kSize + 2, 64);
   buffer_ = arena->Allocate(kBufferBytes, 64);
   table_ = arena->Allocate(kBufferBytes, 64);
   if (desc_.data == nullptr || driver_.data == nullptr ||

@@ -12,7 +12,7 @@ namespace vmsg::guest {
 
 // Source: amp-pci-device, 3.
 inline constexpr size_t kPacketBytes = 64;
-inline constexpr uint64_t kFifoWindowBytes = 16 * 1024;
+inline constexpr uint64_t kFifoWindowBytes = uint64_t{16} * 1024;
 
 // A packet in private memory.
 struct alignas(8) Packet {

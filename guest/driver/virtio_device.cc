@@ -193,7 +193,7 @@ Error VirtioDevice::ReadFeatures(Features* offered) {
 
 Error VirtioDevice::WriteFeatures(const Features& features) {
   // All blocks fit into one message of the smallest size allowed.
-  static_assert(kFeatureOverhead + 4 * Features::kBlocks <=
+  static_assert(kFeatureOverhead + size_t{4} * Features::kBlocks <=
                 kMinMaxMessageBytes);
   const uint32_t blocks = info_.num_feature_bits / 32;
   Packet packet;

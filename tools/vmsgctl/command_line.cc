@@ -115,8 +115,9 @@ absl::StatusOr<std::chrono::nanoseconds> ParseDuration(
   }
   double value = 0;
   // SimpleAtod would skip white space.
-  if (number.find(' ') != number.npos || !absl::SimpleAtod(number, &value) ||
-      !std::isfinite(value) || value < 0 || value * scale > 3600) {
+  if (number.find(' ') != std::string_view::npos ||
+      !absl::SimpleAtod(number, &value) || !std::isfinite(value) || value < 0 ||
+      value * scale > 3600) {
     return absl::InvalidArgumentError(absl::StrCat(
         "\"", text, "\" is no time from 0 to 1h: write 250ms, 1.5s, 2m or 1h"));
   }

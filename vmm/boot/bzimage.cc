@@ -11,7 +11,7 @@
 namespace vmsg::vmm {
 namespace {
 
-using namespace linux_boot;  // NOLINT(build/namespaces): our own constants
+using namespace linux_boot;  // NOLINT(google-build-using-namespace): ours
 
 absl::Status Invalid(const std::string& text) {
   return absl::InvalidArgumentError("bzImage: " + text);

@@ -18,7 +18,7 @@
 namespace vmsg::vmm {
 namespace {
 
-using namespace linux_boot;  // NOLINT(build/namespaces): our own constants
+using namespace linux_boot;  // NOLINT(google-build-using-namespace): ours
 
 static_assert(std::endian::native == std::endian::little,
               "structures are written as the host keeps integers");

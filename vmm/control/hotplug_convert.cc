@@ -101,7 +101,8 @@ pb::DeviceEventKind ToProto(DeviceEvent::Kind kind) {
 }  // namespace
 
 absl::StatusOr<DeviceConfig> FromProto(const pb::DeviceSpec& spec) {
-  const google::protobuf::Reflection& reflection = *spec.GetReflection();
+  const google::protobuf::Reflection& reflection =
+      *pb::DeviceSpec::GetReflection();
   const google::protobuf::FieldDescriptor* const field =
       reflection.GetOneofFieldDescriptor(
           spec, pb::DeviceSpec::descriptor()->FindOneofByName("kind"));

@@ -33,7 +33,9 @@ void SetBits(uint32_t* word, int shift, int width, uint32_t value) {
 }
 
 // Ids are as wide as the count of processors needs.
-int IdBits(uint32_t vcpus) { return std::bit_width(vcpus - 1); }
+int IdBits(uint32_t vcpus) {
+  return static_cast<int>(std::bit_width(vcpus - 1));
+}
 
 uint32_t CoresSharing(uint32_t cache_level, uint32_t ids) {
   return cache_level >= kLastLevel ? ids : 1;

@@ -51,7 +51,7 @@ class DmaGate {
 // Threads: one (the owner's loop).
 class DmaSpace {
  public:
-  static constexpr uint64_t kMaxCopyBytes = 64 * 1024;
+  static constexpr uint64_t kMaxCopyBytes = uint64_t{64} * 1024;
   // Check() behind a translator looks at so many pieces of a range.
   static constexpr uint32_t kMaxCheckedPieces = 16;
 

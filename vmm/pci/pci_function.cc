@@ -13,7 +13,7 @@ namespace vmsg::vmm {
 
 namespace {
 
-using namespace pci_config;  // NOLINT(build/namespaces): our own constants
+using namespace pci_config;  // NOLINT(google-build-using-namespace): ours
 
 constexpr uint16_t WordOf(uint16_t offset) { return offset / 4; }
 

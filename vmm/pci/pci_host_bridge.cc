@@ -11,7 +11,7 @@ namespace vmsg::vmm {
 
 namespace {
 
-using namespace pci_config;  // NOLINT(build/namespaces): our own constants
+using namespace pci_config;  // NOLINT(google-build-using-namespace): ours
 
 constexpr uint8_t kDevices = 32;
 constexpr uint8_t kFunctions = 8;

@@ -68,7 +68,7 @@ class WireMonitor final : public TrafficObserver, private ViolationReporter {
 
   // TrafficObserver.
   void OnDriverMessage(std::span<const std::byte> packet) override;
-  void OnDeviceMessage(std::span<const std::byte> message) override;
+  void OnDeviceMessage(std::span<const std::byte> bytes) override;
   void OnDriverReset() override;
 
  private:
