@@ -227,7 +227,7 @@ absl::StatusOr<control::AttachRequest> ToAttachRequest(
   control::AttachRequest request;
   request.id = GetText(option, "id");
   request.place = std::move(*place);
-  request.config = {config.descriptor()->full_name(),
+  request.config = {control::v1alpha1::RngConfig::descriptor()->full_name(),
                     config.SerializeAsString()};
   return request;
 }
